@@ -1,0 +1,359 @@
+#ifndef Py_CPYTHON_MONITORING_H
+#  error "this header file must not be included directly"
+#endif
+
+/* Signal sys.monitoring events (PEP 669) from code that is not bytecode.
+
+   A compiler, template engine or embedded language calls these functions, so
+   that debuggers, profilers and coverage tools see its code as they see
+   Python code.  Such a producer
+
+   1. keeps one PyMonitoringState for each event type that it can fire in a
+      scope, and one version for the whole array;
+   2. calls PyMonitoring_EnterScope() where the scope starts, which tells each
+      state which tools listen to its event type;
+   3. calls PyMonitoring_Fire...Event() with the matching state wherever
+      something happens.  While nobody listens this is one load and one
+      branch;
+   4. calls PyMonitoring_ExitScope() where the scope ends.
+
+   A scope is one activation of a function, class body or module body.  A
+   generator exits its scope at each yield and enters it at each resume.
+
+   All functions return 0 on success, and -1 with an exception set on error.
+   The caller must hold the GIL (on the free-threaded build: have an attached
+   thread state).  Unless said otherwise they are in CPython since 3.13. */
+
+/* Event types.
+
+   Those up to STOP_ITERATION happen at a location: a callback that returns
+   sys.monitoring.DISABLE switches them off. */
+#define PY_MONITORING_EVENT_PY_START 0
+#define PY_MONITORING_EVENT_PY_RESUME 1
+#define PY_MONITORING_EVENT_PY_RETURN 2
+#define PY_MONITORING_EVENT_PY_YIELD 3
+#define PY_MONITORING_EVENT_CALL 4
+#define PY_MONITORING_EVENT_LINE 5
+#define PY_MONITORING_EVENT_INSTRUCTION 6   /* bytecode only: no Fire function */
+#define PY_MONITORING_EVENT_JUMP 7
+#define PY_MONITORING_EVENT_BRANCH 8
+#define PY_MONITORING_EVENT_STOP_ITERATION 9
+
+/* CPython 3.14 tells the two ways of a branch apart; its names work here, and
+   tools see BRANCH. */
+#define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
+#define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
+
+#define PY_MONITORING_IS_INSTRUMENTED_EVENT(ev) \
+    ((ev) < _PY_MONITORING_LOCAL_EVENTS)
+
+/* Exceptions: these cannot be switched off for one location. */
+#define PY_MONITORING_EVENT_RAISE 10
+#define PY_MONITORING_EVENT_EXCEPTION_HANDLED 11
+#define PY_MONITORING_EVENT_PY_UNWIND 12
+#define PY_MONITORING_EVENT_PY_THROW 13
+#define PY_MONITORING_EVENT_RERAISE 14
+
+/* Answers to CALL: a tool listens to them if, and only if, it listens to
+   CALL. */
+#define PY_MONITORING_EVENT_C_RETURN 15
+#define PY_MONITORING_EVENT_C_RAISE 16
+
+
+/* Which tools listen to one event type.  The producer owns the memory, the
+   interpreter alone writes it. */
+typedef struct _PyMonitoringState {
+    uint8_t active;     /* zero: nobody listens */
+    uint8_t opaque;
+} PyMonitoringState;
+
+
+/* Enter a scope, or bring the states up to date in the middle of one.
+
+   state_array[i] becomes the state of event_types[i] (PY_MONITORING_EVENT_*),
+   for each i below length.  The array may be as short as the scope needs, and
+   in any order.
+
+   *version tells what the states were last written for; set it to 0 when the
+   memory is new, and otherwise leave it alone.  The memory of the states needs
+   no initialization: after success all of them are defined.  When nothing
+   changed since the last call, this costs next to nothing.
+
+   The producer owns all three arrays.  state_array and version must stay
+   valid while events are fired with them; event_types is not kept.  One state
+   array serves one list of event types and belongs to one interpreter: it must
+   not be a static variable of an extension that supports several.  Nested and
+   recursive scopes may share it.
+
+   May be called with an exception set, and keeps it.  A tool that starts to
+   listen later is seen from the next call on; one that stops is no longer
+   called from that moment.
+
+   Errors: ValueError for an id that is no event type.  The states and
+   *version are then unchanged, and no scope was entered. */
+PyAPI_FUNC(int)
+PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                        const uint8_t *event_types, Py_ssize_t length);
+
+/* Exit the scope that was entered last: once per scope, however often
+   PyMonitoring_EnterScope() was repeated in it.
+
+   May be called with an exception set, and keeps it.  Never fails. */
+PyAPI_FUNC(int)
+PyMonitoring_ExitScope(void);
+
+
+/* The functions behind the inline ones below, which are the API. */
+
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *retval);
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *retval);
+PyAPI_FUNC(int)
+_PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *callable,
+                            PyObject *arg0);
+PyAPI_FUNC(int)
+_PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, int lineno);
+PyAPI_FUNC(int)
+_PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *target_offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset, PyObject *target_offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *retval);
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
+                                        PyObject *codelike, int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset);
+PyAPI_FUNC(int)
+_PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
+                                     PyObject *codelike, int32_t offset,
+                                     PyObject *value);
+
+
+/* Fire an event.  What holds for all of these functions:
+
+   state     The state of this event type, written by
+             PyMonitoring_EnterScope().  It decides which tools may be called;
+             the function decides what they are told, so a state may be fired
+             with another event than its own.
+   codelike  The object that stands for this piece of foreign code; callbacks
+             get it where Python code passes its code object.  Tools expect
+             the attributes co_name, co_filename and co_firstlineno.
+   offset    The producer's index of the location in codelike.  A negative
+             one is a ValueError.
+
+   Objects are borrowed, and must not be NULL; they are kept for as long as a
+   callback keeps them.  The tools that listen are called one after the other,
+   in the interpreter's own order.  The first callback that raises ends the
+   event: the function then returns -1 with that exception set, and the
+   producer should let it propagate.
+
+   An exception that is set is kept: callbacks run with none set, and
+   afterwards it is set again.  If a callback raises instead, its exception
+   carries the pending one as __context__.  The producer saves nothing.
+
+   While a callback runs in a thread, events fired in that thread do nothing.
+   Arguments are checked only when a tool is to be told. */
+
+/* A function or other scope starts. */
+static inline int
+PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FirePyStartEvent(state, codelike, offset) : 0;
+}
+
+/* A generator or coroutine is resumed, other than by throw(). */
+static inline int
+PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FirePyResumeEvent(state, codelike, offset) : 0;
+}
+
+/* The scope is about to return retval. */
+static inline int
+PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *retval)
+{
+    return state->active
+        ? _PyMonitoring_FirePyReturnEvent(state, codelike, offset, retval) : 0;
+}
+
+/* A generator or coroutine is about to yield retval. */
+static inline int
+PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset, PyObject *retval)
+{
+    return state->active
+        ? _PyMonitoring_FirePyYieldEvent(state, codelike, offset, retval) : 0;
+}
+
+/* callable is about to be called.  arg0 is its first positional argument, or
+   sys.monitoring.MISSING when there is none. */
+static inline int
+PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
+                           int32_t offset, PyObject *callable, PyObject *arg0)
+{
+    return state->active
+        ? _PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0)
+        : 0;
+}
+
+/* A line of source is about to run.  Callbacks get codelike and lineno. */
+static inline int
+PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                           int32_t offset, int lineno)
+{
+    return state->active
+        ? _PyMonitoring_FireLineEvent(state, codelike, offset, lineno) : 0;
+}
+
+/* Control goes to target_offset (a Python int) without a condition. */
+static inline int
+PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
+                           int32_t offset, PyObject *target_offset)
+{
+    return state->active
+        ? _PyMonitoring_FireJumpEvent(state, codelike, offset, target_offset)
+        : 0;
+}
+
+/* A condition was decided, and control goes to target_offset (a Python int):
+   one of the two places where a branch leads, taken or not. */
+static inline int
+PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset, PyObject *target_offset)
+{
+    return state->active
+        ? _PyMonitoring_FireBranchEvent(state, codelike, offset, target_offset)
+        : 0;
+}
+
+/* The same under the names of CPython 3.14, where left is the way that goes
+   on with the next instruction and right the way that jumps.  On a 3.13
+   interpreter tools see BRANCH for both. */
+static inline int
+PyMonitoring_FireBranchLeftEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *target_offset)
+{
+    return PyMonitoring_FireBranchEvent(state, codelike, offset,
+                                        target_offset);
+}
+
+static inline int
+PyMonitoring_FireBranchRightEvent(PyMonitoringState *state, PyObject *codelike,
+                                  int32_t offset, PyObject *target_offset)
+{
+    return PyMonitoring_FireBranchEvent(state, codelike, offset,
+                                        target_offset);
+}
+
+/* The callable of a CALL event, when it is not a Python function, returned
+   retval, which is not passed on. */
+static inline int
+PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset, PyObject *retval)
+{
+    return state->active
+        ? _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval) : 0;
+}
+
+/* The events from here to PyUnwind report the exception that is set, and
+   leave it set; with none set they are a ValueError. */
+
+/* An exception is thrown into a generator or coroutine. */
+static inline int
+PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FirePyThrowEvent(state, codelike, offset) : 0;
+}
+
+/* An exception is raised, or arrives from a call. */
+static inline int
+PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FireRaiseEvent(state, codelike, offset) : 0;
+}
+
+/* An exception is raised again, for instance at the end of a finally block. */
+static inline int
+PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FireReraiseEvent(state, codelike, offset) : 0;
+}
+
+/* An exception is about to be handled. */
+static inline int
+PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
+                                       PyObject *codelike, int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FireExceptionHandledEvent(state, codelike, offset) : 0;
+}
+
+/* The callable of a CALL event, when it is not a Python function, raised. */
+static inline int
+PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FireCRaiseEvent(state, codelike, offset) : 0;
+}
+
+/* The scope is left because of an exception. */
+static inline int
+PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return state->active
+        ? _PyMonitoring_FirePyUnwindEvent(state, codelike, offset) : 0;
+}
+
+/* An iterator ended without raising StopIteration.  A StopIteration instance
+   as value is reported as it is; any other object, tuples and exceptions
+   included, as the .value of a new one. */
+static inline int
+PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
+                                    PyObject *codelike, int32_t offset,
+                                    PyObject *value)
+{
+    return state->active
+        ? _PyMonitoring_FireStopIterationEvent(state, codelike, offset, value)
+        : 0;
+}

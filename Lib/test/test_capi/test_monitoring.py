@@ -1,0 +1,1206 @@
+"""Tests of the C-API that signals sys.monitoring events.
+
+A code-like of _testcapi has as many states as it was made with; its
+fire_event_*() functions take the state as a keyword and check that a set
+exception stays the same.
+"""
+
+import collections
+import contextlib
+import gc
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import tracemalloc
+import unittest
+import weakref
+from test import support
+from test.support import import_helper, os_helper, script_helper
+
+_testcapi = import_helper.import_module("_testcapi")
+
+monitoring = sys.monitoring
+E = monitoring.events
+DISABLE = monitoring.DISABLE
+MISSING = monitoring.MISSING
+
+TOOL = 2
+OTHER_TOOL = 4
+
+# In the order of the ids.
+EVENT_NAMES = (
+    "PY_START", "PY_RESUME", "PY_RETURN", "PY_YIELD", "CALL", "LINE",
+    "INSTRUCTION", "JUMP", "BRANCH", "STOP_ITERATION", "RAISE",
+    "EXCEPTION_HANDLED", "PY_UNWIND", "PY_THROW", "RERAISE", "C_RETURN",
+    "C_RAISE",
+)
+IDS = {name: event for event, name in enumerate(EVENT_NAMES)}
+
+# What a tool has to listen to for an event.
+EVENT_SETS = {name: getattr(E, name) for name in EVENT_NAMES}
+EVENT_SETS["C_RETURN"] = EVENT_SETS["C_RAISE"] = E.CALL
+
+EXCEPTION_EVENTS = {"RAISE", "EXCEPTION_HANDLED", "PY_UNWIND", "PY_THROW",
+                    "RERAISE", "C_RAISE"}
+
+CAN_DISABLE = {"PY_START", "PY_RESUME", "PY_RETURN", "PY_YIELD", "CALL",
+               "LINE", "JUMP", "BRANCH", "STOP_ITERATION"}
+
+# One way to fire: its arguments after the offset, and what callbacks get after
+# the code-like.
+Case = collections.namedtuple("Case", "name fire args told")
+
+
+def make_cases(offset=0):
+    """Every Fire function, with the event that it is for."""
+    def value(name, function=None):
+        obj = object()
+        return Case(name, function or name.lower(), (obj,), (offset, obj))
+
+    def exception(name):
+        exc = LookupError(name)
+        return Case(name, name.lower(), (exc,), (offset, exc))
+
+    exc = LookupError("C_RAISE")
+    stop = StopIteration(7)
+    return [
+        Case("PY_START", "py_start", (), (offset,)),
+        Case("PY_RESUME", "py_resume", (), (offset,)),
+        value("PY_RETURN"),
+        value("PY_YIELD"),
+        Case("CALL", "call", (len, "x"), (offset, len, "x")),
+        Case("LINE", "line", (1000,), (1000,)),
+        value("JUMP"),
+        value("BRANCH"),
+        value("BRANCH", "branch_left"),
+        value("BRANCH", "branch_right"),
+        Case("STOP_ITERATION", "stop_iteration", (stop,), (offset, stop)),
+        exception("RAISE"),
+        exception("EXCEPTION_HANDLED"),
+        exception("PY_UNWIND"),
+        exception("PY_THROW"),
+        exception("RERAISE"),
+        Case("C_RETURN", "c_return", (42,), (offset, MISSING, MISSING)),
+        Case("C_RAISE", "c_raise", (exc,), (offset, MISSING, MISSING)),
+    ]
+
+
+def fire(case, codelike, offset=0, **kwargs):
+    function = getattr(_testcapi, "fire_event_" + case.fire)
+    return function(codelike, offset, *case.args, **kwargs)
+
+
+def enter(codelike, *names, **kwargs):
+    _testcapi.monitoring_enter_scope(
+        codelike, *(IDS[name] for name in names), **kwargs)
+
+
+exit_scope = _testcapi.monitoring_exit_scope
+
+
+@contextlib.contextmanager
+def scope(codelike, *names):
+    enter(codelike, *names)
+    try:
+        yield
+    finally:
+        exit_scope()
+
+
+def chain(exc):
+    """The exception and its contexts; fails on a ring."""
+    found = []
+    while exc is not None:
+        if any(exc is other for other in found):
+            raise AssertionError(f"ring of contexts: {found}")
+        found.append(exc)
+        exc = exc.__context__
+    return found
+
+
+class MonitoringTestCase(unittest.TestCase):
+
+    def setUp(self):
+        # With one state, which is then that of every offset.
+        self.codelike = _testcapi.CodeLike(1)
+        for tool in range(6):
+            monitoring.use_tool_id(tool, "test")
+            self.addCleanup(self.free_tool, tool)
+
+    def free_tool(self, tool):
+        monitoring.set_events(tool, 0)
+        for name in EVENT_NAMES:
+            monitoring.register_callback(tool, getattr(E, name), None)
+        monitoring.free_tool_id(tool)
+
+    def listen(self, *names, tool=TOOL, callback=None):
+        """Have a tool listen to events; return the list of the calls.
+
+        The tool hears of the test's own code too: only events of code-likes
+        count, and only for them is callback called.
+        """
+        calls = []
+
+        def register(name):
+            def record(code, *args):
+                if isinstance(code, (_testcapi.CodeLike,
+                                     _testcapi.WeakCodeLike)):
+                    calls.append((name, code, *args))
+                    if callback is not None:
+                        return callback(code, *args)
+            monitoring.register_callback(tool, getattr(E, name), record)
+
+        event_set = monitoring.get_events(tool)
+        for name in names:
+            register(name)
+            event_set |= EVENT_SETS[name]
+        monitoring.set_events(tool, event_set)
+        return calls
+
+    def each_case(self, check, cases=None):
+        """Call check(case, calls) in a scope where TOOL listens to the event.
+
+        Not a generator: on 3.13's debug build, one that yields to a loop while
+        a tool listens to BRANCH fails an assertion.
+        """
+        for case in make_cases() if cases is None else cases:
+            with self.subTest(case.fire):
+                calls = self.listen(case.name)
+                with scope(self.codelike, case.name):
+                    check(case, calls)
+                for tool in range(6):
+                    monitoring.set_events(tool, 0)
+
+
+class TestArguments(MonitoringTestCase):
+
+    def test_arguments(self):
+        def check(case, calls):
+            fire(case, self.codelike, offset)
+            self.assertEqual(calls, [(case.name, self.codelike, *case.told)])
+
+        for offset in (0, 1, 256, 257, 2**31 - 1):
+            self.each_case(check, make_cases(offset))
+
+    def test_event_numbers(self):
+        for name in EVENT_NAMES:
+            self.assertEqual(getattr(E, name), 1 << IDS[name], name)
+
+    def test_line_number_is_not_the_offset(self):
+        calls = self.listen("LINE")
+        with scope(self.codelike, "LINE"):
+            for offset, line in ((0, 0), (300, 1), (7, 70_000), (1, -5)):
+                _testcapi.fire_event_line(self.codelike, offset, line)
+        self.assertEqual([call[2] for call in calls], [0, 1, 70_000, -5])
+
+    def test_any_object_is_a_codelike(self):
+        class Plain:
+            pass
+
+        for codelike in (Plain(), "text", make_cases.__code__, None):
+            calls = []
+            monitoring.register_callback(
+                TOOL, E.PY_RESUME, lambda *args: calls.append(args))
+            monitoring.set_events(TOOL, E.PY_RESUME)
+            for fresh in (True, False):
+                producer = _testcapi.Producer(
+                    codelike, (IDS["PY_RESUME"],),
+                    ((IDS["PY_RESUME"], 3),), fresh=fresh)
+                producer()
+            self.assertEqual(calls, [(codelike, 3)] * 2)
+            monitoring.set_events(TOOL, 0)
+
+    def test_negative_offset(self):
+        def check(case, calls):
+            for offset in (-1, -2**31):
+                message = f"offset of {case.name} event .* not {offset}$"
+                with self.assertRaisesRegex(ValueError, message):
+                    fire(case, self.codelike, offset)
+            self.assertEqual(calls, [])
+
+        self.each_case(check)
+
+    def test_negative_offset_that_nobody_is_told(self):
+        enter(self.codelike, "PY_START")
+        _testcapi.fire_event_py_start(self.codelike, -1)
+
+        calls = self.listen(
+            "PY_START", callback=lambda code, offset:
+            _testcapi.fire_event_py_start(code, -1))
+        enter(self.codelike, "PY_START")
+        _testcapi.fire_event_py_start(self.codelike, 1)
+        self.assertEqual(len(calls), 1)
+        monitoring.set_events(TOOL, 0)
+        _testcapi.fire_event_py_start(self.codelike, -1)
+
+    def test_no_exception_set(self):
+        def check(case, calls):
+            message = f"^Firing event {IDS[case.name]} with no exception set$"
+            with self.assertRaisesRegex(ValueError, message):
+                fire(case._replace(args=(None,)), self.codelike)
+            self.assertEqual(calls, [])
+
+        self.each_case(check, [case for case in make_cases()
+                               if case.name in EXCEPTION_EVENTS])
+
+    def test_stop_iteration_value(self):
+        class Subclass(StopIteration):
+            pass
+
+        calls = self.listen("STOP_ITERATION")
+        with scope(self.codelike, "STOP_ITERATION"):
+            for value in (None, 7, (), (1,), (1, 2), [1], ValueError(3),
+                          StopIteration, ValueError):
+                with self.subTest(value):
+                    _testcapi.fire_event_stop_iteration(self.codelike, 0,
+                                                        value)
+                    exc = calls.pop()[-1]
+                    self.assertIs(type(exc), StopIteration)
+                    self.assertIs(exc.value, value)
+            for value in (StopIteration(), StopIteration(1), Subclass(1, 2)):
+                with self.subTest(value):
+                    _testcapi.fire_event_stop_iteration(self.codelike, 0,
+                                                        value)
+                    self.assertIs(calls.pop()[-1], value)
+
+    def test_branch_left_and_right(self):
+        calls = self.listen("BRANCH")
+        with scope(self.codelike, "BRANCH"):
+            _testcapi.fire_event_branch_left(self.codelike, 1, 2)
+            _testcapi.fire_event_branch_right(self.codelike, 1, 3)
+        self.assertEqual(calls, [("BRANCH", self.codelike, 1, 2),
+                                 ("BRANCH", self.codelike, 1, 3)])
+
+
+class TestScopes(MonitoringTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.codelike = _testcapi.CodeLike(4)
+
+    def active(self):
+        return list(self.codelike.states[::2])
+
+    def test_states_are_defined(self):
+        # In a process where no tool was ever used, too.
+        script = textwrap.dedent("""
+            import _testcapi
+            codelike = _testcapi.CodeLike(3)
+            codelike.states = b"\\xff" * 6
+            _testcapi.monitoring_enter_scope(codelike, 0, 5, 6)
+            assert codelike.states == bytes(6), codelike.states
+            assert codelike.version != 0
+        """)
+        script_helper.assert_python_ok("-c", script)
+
+        self.listen("LINE")
+        self.listen("LINE", "RAISE", tool=OTHER_TOOL)
+        self.codelike.states = b"\xff" * 8
+        self.codelike.version = 0
+        enter(self.codelike, "LINE", "PY_START", "RAISE", "INSTRUCTION")
+        both = 1 << TOOL | 1 << OTHER_TOOL
+        self.assertEqual(self.active(), [both, 0, 1 << OTHER_TOOL, 0])
+
+    def test_every_event_type(self):
+        codelike = _testcapi.CodeLike(len(EVENT_NAMES))
+        for tool in range(6):
+            monitoring.set_events(tool, sum(set(EVENT_SETS.values())))
+        enter(codelike, *EVENT_NAMES)
+        active = dict(zip(EVENT_NAMES, codelike.states[::2]))
+        self.assertEqual(active.pop("INSTRUCTION"), 0)
+        self.assertEqual(set(active.values()), {0b111111}, active)
+
+    def test_no_event_type(self):
+        enter(self.codelike)
+        self.assertNotEqual(self.codelike.version, 0)
+
+    def test_unknown_event_type(self):
+        for event in (len(EVENT_NAMES), 100, 255):
+            with self.subTest(event):
+                garbage = b"\x01\x02" * 4
+                self.codelike.states = garbage
+                self.codelike.version = 0
+                message = rf"event_types\[1\] is {event}\b"
+                with self.assertRaisesRegex(ValueError, message):
+                    _testcapi.monitoring_enter_scope(self.codelike, 0, event)
+                self.assertEqual(self.codelike.states, garbage)
+                self.assertEqual(self.codelike.version, 0)
+
+    def test_answers_to_calls_are_active_with_call(self):
+        for name in ("C_RETURN", "C_RAISE"):
+            enter(self.codelike, "CALL", name)
+            self.assertEqual(self.active()[:2], [0, 0])
+            monitoring.set_events(TOOL, E.CALL)
+            enter(self.codelike, "CALL", name)
+            self.assertEqual(self.active()[:2], [1 << TOOL] * 2)
+            monitoring.set_events(TOOL, 0)
+            self.codelike.version = 0
+
+    def test_pending_exception(self):
+        exc = KeyError("pending")
+        self.codelike.version = 0
+        enter(self.codelike, "LINE", pending=exc)
+        enter(self.codelike, "LINE", pending=exc)
+        exit_scope(pending=exc)
+        self.codelike.version = 0
+        with self.assertRaises(ValueError) as caught:
+            _testcapi.monitoring_enter_scope(self.codelike, 99, pending=exc)
+        self.assertIs(caught.exception.__context__, exc)
+
+    def test_events_set_before_and_after_entering(self):
+        with scope(self.codelike, "LINE"):
+            calls = self.listen("LINE")
+            _testcapi.fire_event_line(self.codelike, 0, 1)
+            self.assertEqual(calls, [])
+            with scope(self.codelike, "LINE"):
+                _testcapi.fire_event_line(self.codelike, 0, 2)
+            _testcapi.fire_event_line(self.codelike, 0, 3)
+            monitoring.set_events(TOOL, 0)
+            _testcapi.fire_event_line(self.codelike, 0, 4)
+            monitoring.set_events(TOOL, E.LINE)
+            _testcapi.fire_event_line(self.codelike, 0, 5)
+        self.assertEqual([call[2] for call in calls], [2, 3, 5])
+
+    def test_mid_scope_repeat(self):
+        script = []
+        codelike = _testcapi.CodeLike(0)
+        lines = (IDS["LINE"], 0, 1), (IDS["LINE"], 0, 2), (IDS["LINE"], 0, 3)
+        for fresh in (True, False):
+            calls = []
+            monitoring.set_events(TOOL, 0)
+            monitoring.register_callback(
+                TOOL, E.LINE, lambda code, line:
+                calls.append(line) if code is codelike else None)
+            producer = _testcapi.Producer(
+                codelike, (IDS["LINE"],),
+                (lines[0], lambda: monitoring.set_events(TOOL, E.LINE),
+                 lines[1], None, lines[2]), fresh=fresh)
+            producer()
+            self.assertEqual(calls, [3])
+
+    def test_recursion_shares_the_states(self):
+        calls = self.listen("PY_START", "PY_RETURN")
+
+        def recurse(depth):
+            with scope(self.codelike, "PY_START", "PY_RETURN"):
+                _testcapi.fire_event_py_start(self.codelike, depth, state=0)
+                if depth:
+                    recurse(depth - 1)
+                _testcapi.fire_event_py_return(self.codelike, depth, None,
+                                               state=1)
+
+        recurse(3)
+        self.assertEqual(
+            [call[0::2] for call in calls],
+            [("PY_START", depth) for depth in (3, 2, 1, 0)]
+            + [("PY_RETURN", depth) for depth in (0, 1, 2, 3)])
+
+    def test_nested_scopes(self):
+        inner = _testcapi.CodeLike(1)
+        calls = self.listen("LINE")
+        with scope(self.codelike, "LINE"):
+            _testcapi.fire_event_line(self.codelike, 0, 1)
+            with scope(inner, "LINE"):
+                _testcapi.fire_event_line(inner, 0, 2)
+                _testcapi.fire_event_line(self.codelike, 0, 3)
+            _testcapi.fire_event_line(self.codelike, 0, 4)
+        self.assertEqual([call[1:] for call in calls],
+                         [(self.codelike, 1), (inner, 2), (self.codelike, 3),
+                          (self.codelike, 4)])
+
+    def test_unpaired(self):
+        def unpaired(number):
+            for _ in range(number):
+                exit_scope()
+                exit_scope()
+            for _ in range(number):
+                enter(self.codelike, "LINE")
+                _testcapi.fire_event_line(self.codelike, 0, 1)
+            for _ in range(number):
+                self.codelike.version = 0
+                enter(self.codelike, "LINE", "CALL")
+
+        calls = self.listen("LINE", callback=lambda *args: calls.clear())
+        unpaired(10)
+        tracemalloc.start()
+        try:
+            unpaired(10)
+            before = tracemalloc.get_traced_memory()[0]
+            unpaired(5_000)
+            grown = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        self.assertLess(grown, 4_000)
+
+    def test_generator(self):
+        calls = self.listen("PY_START", "PY_YIELD", "PY_RESUME", "PY_RETURN",
+                            "LINE")
+        names = ("PY_START", "PY_YIELD", "PY_RESUME", "PY_RETURN")
+
+        def generator(codelike):
+            enter(codelike, *names)
+            _testcapi.fire_event_py_start(codelike, 0, state=0)
+            for value in range(2):
+                _testcapi.fire_event_py_yield(codelike, 1, value, state=1)
+                exit_scope()
+                yield value
+                enter(codelike, *names)
+                _testcapi.fire_event_py_resume(codelike, 1, state=2)
+            _testcapi.fire_event_py_return(codelike, 2, None, state=3)
+            exit_scope()
+
+        one = _testcapi.CodeLike(4)
+        two = _testcapi.CodeLike(4)
+        # Not zip(): nothing of this may be seen by anything but the scopes.
+        first, second = generator(one), generator(two)
+        next(first), next(second), next(first), next(second)
+        self.assertIsNone(next(second, None))
+        self.assertIsNone(next(first, None))
+        expected = ["PY_START", "PY_YIELD", "PY_RESUME", "PY_YIELD",
+                    "PY_RESUME", "PY_RETURN"]
+        for codelike in (one, two):
+            self.assertEqual(
+                [call[0] for call in calls if call[1] is codelike], expected)
+
+    def test_events_that_change_while_a_generator_is_suspended(self):
+        calls = self.listen("PY_START")
+
+        def generator():
+            enter(self.codelike, "PY_RESUME")
+            exit_scope()
+            yield
+            enter(self.codelike, "PY_RESUME")
+            _testcapi.fire_event_py_resume(self.codelike, 5)
+            exit_scope()
+
+        suspended = generator()
+        next(suspended)
+        calls = self.listen("PY_RESUME")
+        next(suspended, None)
+        self.assertEqual(calls, [("PY_RESUME", self.codelike, 5)])
+
+
+class TestFiring(MonitoringTestCase):
+
+    def test_not_active(self):
+        for case in make_cases():
+            with self.subTest(case.fire):
+                calls = self.listen(case.name)
+                self.codelike.states = bytes(2)
+                fire(case, self.codelike)
+                self.assertEqual(calls, [])
+
+    def test_no_callback(self):
+        for case in make_cases():
+            with self.subTest(case.fire):
+                monitoring.set_events(TOOL, EVENT_SETS[case.name])
+                with scope(self.codelike, case.name):
+                    fire(case, self.codelike)
+
+    def test_switched_off_in_mid_scope(self):
+        def check(case, calls):
+            others = self.listen(case.name, tool=OTHER_TOOL)
+            enter(self.codelike, case.name)
+            monitoring.set_events(TOOL, 0)
+            fire(case, self.codelike)
+            self.assertEqual(len(calls), 0)
+            self.assertEqual(len(others), 1)
+
+        self.each_case(check)
+
+    def test_state_of_another_event(self):
+        # A state only gates.
+        calls = self.listen("LINE", "PY_START")
+        with scope(self.codelike, "LINE"):
+            _testcapi.fire_event_py_start(self.codelike, 0)
+            _testcapi.fire_event_py_return(self.codelike, 0, None)
+        self.assertEqual(calls, [("PY_START", self.codelike, 0)])
+
+    def test_order_of_tools(self):
+        # That of bytecode.
+        def add_tool(tool):
+            monitoring.register_callback(
+                tool, E.PY_START, lambda code, offset:
+                order.append((code, tool)))
+            monitoring.set_events(tool, E.PY_START)
+
+        def bytecode():
+            pass
+
+        order = []
+        for tool in (3, 0, 5, 1):
+            add_tool(tool)
+        bytecode()
+        enter(self.codelike, "PY_START")
+        _testcapi.fire_event_py_start(self.codelike, 0)
+        expected = [tool for code, tool in order if code is bytecode.__code__]
+        self.assertEqual(sorted(expected), [0, 1, 3, 5])
+        self.assertEqual(
+            [tool for code, tool in order if code is self.codelike], expected)
+
+    def test_first_callback_that_raises_ends_the_event(self):
+        def fail(*args):
+            raise OSError("first")
+
+        for case in make_cases():
+            with self.subTest(case.fire):
+                before = self.listen(case.name, tool=5)
+                failing = self.listen(case.name, tool=3, callback=fail)
+                after = self.listen(case.name, tool=1, callback=fail)
+                with scope(self.codelike, case.name):
+                    with self.assertRaisesRegex(OSError, "first"):
+                        fire(case, self.codelike)
+                for tool in (5, 3, 1):
+                    monitoring.set_events(tool, 0)
+                self.assertEqual(
+                    [len(calls) for calls in (before, failing, after)],
+                    [1, 1, 0])
+
+    def test_tools_are_fixed_when_it_fires(self):
+        def swap(*args):
+            monitoring.set_events(3, 0)
+            monitoring.set_events(1, E.PY_RESUME)
+
+        first = self.listen("PY_RESUME", tool=5, callback=swap)
+        switched_off = self.listen("PY_RESUME", tool=3)
+        switched_on = self.listen("PY_RESUME", tool=1)
+        monitoring.set_events(1, 0)
+        with scope(self.codelike, "PY_RESUME"):
+            _testcapi.fire_event_py_resume(self.codelike, 0)
+        self.assertEqual(
+            [len(calls) for calls in (first, switched_off, switched_on)],
+            [1, 1, 0])
+        with scope(self.codelike, "PY_RESUME"):
+            _testcapi.fire_event_py_resume(self.codelike, 0)
+        self.assertEqual(
+            [len(calls) for calls in (first, switched_off, switched_on)],
+            [2, 1, 1])
+
+    def test_callback_that_unregisters_itself(self):
+        class Callback:
+            def __call__(self, code, offset, exc):
+                monitoring.register_callback(TOOL, E.PY_THROW, None)
+                gc.collect()
+                seen.append((type(self), offset))
+
+        # Bytecode of this test has no PY_THROW.
+        seen = []
+        callback = Callback()
+        alive = weakref.ref(callback)
+        monitoring.register_callback(TOOL, E.PY_THROW, callback)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        del callback
+        enter(self.codelike, "PY_THROW")
+        _testcapi.fire_event_py_throw(self.codelike, 1, KeyError())
+        _testcapi.fire_event_py_throw(self.codelike, 2, KeyError())
+        self.assertEqual(seen, [(Callback, 1)])
+        self.assertIsNone(alive())
+
+    def test_no_reentry(self):
+        for case in make_cases():
+            with self.subTest(case.fire):
+                def fire_all(code, *args):
+                    enter(code, *names)
+                    for other in make_cases():
+                        fire(other, code, state=names.index(other.name))
+                        # Not even checked.
+                        fire(other, code, -1, state=names.index(other.name))
+                    exit_scope()
+
+                names = [name for name in EVENT_NAMES if name != "INSTRUCTION"]
+                codelike = _testcapi.CodeLike(len(names))
+                own = self.listen(case.name, callback=fire_all)
+                others = self.listen(*names, tool=OTHER_TOOL)
+                enter(codelike, *names)
+                fire(case, codelike, state=names.index(case.name))
+                monitoring.set_events(TOOL, 0)
+                monitoring.set_events(OTHER_TOOL, 0)
+                self.assertEqual(len(own), 1)
+                self.assertEqual(len(others), 1)
+
+    def test_bytecode_in_a_callback_fires_nothing(self):
+        def function():
+            pass
+
+        seen = []
+        monitoring.register_callback(OTHER_TOOL, E.PY_START,
+                                     lambda code, offset: seen.append(code))
+        monitoring.set_events(OTHER_TOOL, E.PY_START)
+        self.listen("PY_RESUME", callback=lambda *args: function())
+        with scope(self.codelike, "PY_RESUME"):
+            _testcapi.fire_event_py_resume(self.codelike, 0)
+        monitoring.set_events(OTHER_TOOL, 0)
+        self.assertNotIn(function.__code__, seen)
+
+    def test_f_lineno_cannot_be_set(self):
+        def callback(*args):
+            try:
+                sys._getframe(2).f_lineno = line
+            except ValueError as exc:
+                errors.append(exc)
+
+        def caller(case):
+            nonlocal line
+            line = sys._getframe().f_lineno + 1
+            fire(case, self.codelike)
+            return "returned"
+
+        line = None
+        for case in make_cases():
+            with self.subTest(case.fire):
+                errors = []
+                self.listen(case.name, callback=callback)
+                with scope(self.codelike, case.name):
+                    self.assertEqual(caller(case), "returned")
+                monitoring.set_events(TOOL, 0)
+                self.assertEqual(len(errors), 1)
+
+    def test_legacy_tools_get_nothing(self):
+        def program():
+            codelike = _testcapi.CodeLike(1)
+            for case in make_cases():
+                enter(codelike, case.name)
+                self.assertEqual(codelike.states, bytes(2))
+                fire(case, codelike)
+                exit_scope()
+
+        for setter in (sys.settrace, sys.setprofile):
+            setter(lambda *args: None)
+            try:
+                program()
+            finally:
+                setter(None)
+
+    def test_no_foreign_line_in_a_traced_frame(self):
+        def trace(frame, event, arg):
+            if event == "line" and frame.f_code is caller.__code__:
+                lines.append(frame.f_lineno - first)
+            return trace
+
+        def caller():
+            enter(codelike, "LINE", "JUMP")
+            _testcapi.fire_event_line(codelike, 0, 12345)
+            _testcapi.fire_event_jump(codelike, 1, 0)
+            exit_scope()
+
+        lines = []
+        codelike = _testcapi.CodeLike(2)
+        first = caller.__code__.co_firstlineno
+        sys.settrace(trace)
+        try:
+            caller()
+        finally:
+            sys.settrace(None)
+        self.assertEqual(lines, [1, 2, 3, 4])
+
+    def test_bad_callback(self):
+        # Bytecode of this test has no PY_THROW.
+        for callback in (42, len):
+            monitoring.register_callback(TOOL, E.PY_THROW, callback)
+            monitoring.set_events(TOOL, E.PY_THROW)
+            enter(self.codelike, "PY_THROW")
+            self.assertRaises(TypeError, _testcapi.fire_event_py_throw,
+                              self.codelike, 0, KeyError())
+            monitoring.set_events(TOOL, 0)
+
+    def test_producer(self):
+        codelike = _testcapi.WeakCodeLike(0, "name", "file", 10)
+        names = ("PY_START", "LINE", "PY_RETURN")
+        for fresh in (True, False):
+            calls = self.listen(*names)
+            producer = _testcapi.Producer(
+                codelike, tuple(IDS[name] for name in names),
+                ((IDS["PY_START"], 0), (IDS["LINE"], 1, 10),
+                 (IDS["LINE"], 2, 11), (IDS["PY_RETURN"], 3, "value")),
+                fresh=fresh)
+            producer()
+            self.assertEqual(calls, [("PY_START", codelike, 0),
+                                     ("LINE", codelike, 10),
+                                     ("LINE", codelike, 11),
+                                     ("PY_RETURN", codelike, 3, "value")])
+            monitoring.set_events(TOOL, 0)
+            producer()
+            self.assertEqual(len(calls), 4)
+
+    def test_kinds_of_codelikes(self):
+        weak = _testcapi.WeakCodeLike(1, "name", "file", 10)
+        alive = weakref.ref(weak)
+        self.assertEqual(
+            (weak.co_name, weak.co_filename, weak.co_firstlineno),
+            ("name", "file", 10))
+        calls = self.listen("LINE")
+        with scope(weak, "LINE"):
+            _testcapi.fire_event_line(weak, 0, 10)
+        self.assertEqual(calls.pop(), ("LINE", weak, 10))
+        del weak
+        self.assertIsNone(alive())
+        self.assertRaises(TypeError, weakref.ref, self.codelike)
+
+
+class TestPendingException(MonitoringTestCase):
+    # That it stays the same is checked at every fire_event_*() of this file.
+
+    def listen_to_resume(self, callback):
+        self.listen("PY_RESUME", callback=callback)
+        enter(self.codelike, "PY_RESUME")
+        self.addCleanup(exit_scope)
+
+    def raised_by(self, callback, pending):
+        """What arrives when callback runs with an exception pending."""
+        self.listen_to_resume(callback)
+        with self.assertRaises(Exception) as caught:
+            _testcapi.fire_event_py_resume(self.codelike, 0, pending=pending)
+        return caught.exception
+
+    def test_kept(self):
+        def callback(code, *args):
+            self.assertIsNone(sys.exception())
+            with self.assertRaises(ZeroDivisionError):
+                1 / 0
+            called.append(args)
+
+        called = []
+        for case in make_cases():
+            with self.subTest(case.fire):
+                self.listen(case.name, callback=callback)
+                with scope(self.codelike, case.name):
+                    fire(case, self.codelike, pending=KeyError("pending"))
+                self.assertTrue(called)
+                called.clear()
+                monitoring.set_events(TOOL, 0)
+
+    def test_handled_exception_is_not_the_pending_one(self):
+        seen = []
+        self.listen_to_resume(lambda *args: seen.append(sys.exception()))
+        try:
+            raise KeyError("handled")
+        except KeyError as exc:
+            handled = exc
+            _testcapi.fire_event_py_resume(self.codelike, 0,
+                                           pending=OSError("pending"))
+        self.assertEqual(seen, [handled])
+
+    def test_context(self):
+        def fail(*args):
+            raise ValueError("callback")
+
+        for case in make_cases():
+            with self.subTest(case.fire):
+                pending = KeyError("pending")
+                if case.name in EXCEPTION_EVENTS:
+                    pending = case.args[0]
+                self.listen(case.name, callback=fail)
+                with scope(self.codelike, case.name):
+                    with self.assertRaises(ValueError) as caught:
+                        fire(case, self.codelike, pending=pending)
+                self.assertEqual(chain(caught.exception),
+                                 [caught.exception, pending])
+                monitoring.set_events(TOOL, 0)
+
+    def test_context_of_errors_of_the_api(self):
+        pending = KeyError("pending")
+        self.listen_to_resume(None)
+        with self.assertRaises(ValueError) as caught:
+            _testcapi.fire_event_py_resume(self.codelike, -1, pending=pending)
+        self.assertEqual(chain(caught.exception),
+                         [caught.exception, pending])
+
+    def test_pending_exception_raised_again(self):
+        def fail(*args):
+            raise pending
+
+        pending = KeyError("pending")
+        self.assertIs(self.raised_by(fail, pending), pending)
+        self.assertEqual(chain(pending), [pending])
+
+    def test_callback_handled_another_exception(self):
+        def fail(*args):
+            try:
+                1 / 0
+            except ZeroDivisionError:
+                raise ValueError("callback")
+
+        pending = KeyError("pending")
+        exc = self.raised_by(fail, pending)
+        self.assertEqual([type(link) for link in chain(exc)],
+                         [ValueError, ZeroDivisionError, KeyError])
+
+    def test_callback_raises_a_context_of_the_pending_exception(self):
+        def fail(*args):
+            raise inner
+
+        inner = ValueError("inner")
+        middle = OSError("middle")
+        pending = KeyError("pending")
+        pending.__context__ = middle
+        middle.__context__ = inner
+        exc = self.raised_by(fail, pending)
+        self.assertIs(exc, inner)
+        self.assertEqual(chain(exc), [inner, pending, middle])
+
+    def test_callback_raises_with_the_pending_exception_as_context(self):
+        def fail(*args):
+            try:
+                raise pending
+            except KeyError:
+                raise ValueError("callback")
+
+        pending = KeyError("pending")
+        exc = self.raised_by(fail, pending)
+        self.assertEqual(chain(exc), [exc, pending])
+
+    def test_in_an_except_block(self):
+        def fail(*args):
+            raise ValueError("callback")
+
+        for context in (True, False):
+            with self.subTest(context=context):
+                pending = OSError("pending")
+                try:
+                    raise KeyError("handled")
+                except KeyError as exc:
+                    handled = exc
+                    if context:
+                        pending.__context__ = handled
+                    raised = self.raised_by(fail, pending)
+                self.assertIs(raised.__context__, pending)
+                self.assertEqual(chain(pending)[1:],
+                                 [handled] if context else [])
+
+    def test_chains_that_join(self):
+        def fail(*args):
+            raised = ValueError("callback")
+            raised.__context__ = own
+            # Raising sets __context__ only where something is handled.
+            raise raised
+
+        shared = LookupError("shared")
+        own = OSError("own")
+        own.__context__ = shared
+        pending = KeyError("pending")
+        pending.__context__ = shared
+        exc = self.raised_by(fail, pending)
+        self.assertEqual(chain(exc), [exc, own, pending, shared])
+
+    def test_ring_of_contexts(self):
+        def fail(*args):
+            raise raised
+
+        def make_ring(length):
+            ring = [OSError(i) for i in range(length)]
+            for i in range(length):
+                ring[i - 1].__context__ = ring[i]
+            return ring
+
+        def unlink(excs):
+            for exc in excs:
+                exc.__context__ = None
+
+        for length in (2, 3, 4, 7):
+            with self.subTest(length=length):
+                ring = make_ring(length)
+                self.addCleanup(unlink, ring)
+                # Of the pending exception, before it and behind it.
+                raised = ValueError("callback")
+                self.assertIs(self.raised_by(fail, ring[0]), raised)
+                self.assertIs(raised.__context__, ring[0])
+                pending = KeyError("pending")
+                pending.__context__ = ring[1]
+                raised = ValueError("callback")
+                self.assertIs(self.raised_by(fail, pending), raised)
+                self.assertIs(raised.__context__, pending)
+                # Of the exception that is raised.
+                pending = KeyError("pending")
+                raised = ValueError("callback")
+                raised.__context__ = ring[0]
+                self.assertIs(self.raised_by(fail, pending), raised)
+                self.assertEqual(chain(raised), [raised, pending])
+
+
+class TestDisable(MonitoringTestCase):
+
+    def test_disable(self):
+        def check(case, calls):
+            others = self.listen(case.name, tool=OTHER_TOOL)
+            disabling = self.listen(case.name,
+                                    callback=lambda *args: DISABLE)
+            enter(self.codelike, case.name)
+            for _ in range(3):
+                fire(case, self.codelike)
+            self.assertEqual(len(disabling), 1)
+            self.assertEqual(len(others), 3)
+            monitoring.restart_events()
+            enter(self.codelike, case.name)
+            fire(case, self.codelike)
+            self.assertEqual(len(disabling), 2)
+
+        self.each_case(check, [case for case in make_cases()
+                               if case.name in CAN_DISABLE])
+
+    def test_cannot_disable(self):
+        def check(case, calls):
+            disabling = self.listen(case.name, callback=lambda *args: DISABLE)
+            enter(self.codelike, case.name)
+            message = (f"^Cannot disable {case.name} events. "
+                       "Callback removed.$")
+            with self.assertRaisesRegex(ValueError, message):
+                fire(case, self.codelike)
+            fire(case, self.codelike)
+            self.assertEqual(len(disabling), 1)
+            self.assertIsNone(monitoring.register_callback(
+                TOOL, getattr(E, case.name), None))
+
+        self.each_case(check, [case for case in make_cases()
+                               if case.name not in CAN_DISABLE])
+
+
+class TestMemory(MonitoringTestCase):
+
+    def test_no_event_leaks(self):
+        def run(case, number):
+            for _ in range(number):
+                fire(case, self.codelike, offset)
+
+        offset = 100_000
+        for case in make_cases(offset):
+            with self.subTest(case.fire):
+                name = getattr(E, case.name)
+                monitoring.register_callback(TOOL, name, lambda *args: None)
+                monitoring.set_events(TOOL, EVENT_SETS[case.name])
+                with scope(self.codelike, case.name):
+                    run(case, 10)
+                    before = sys.getallocatedblocks()
+                    run(case, 500)
+                    leaked = sys.getallocatedblocks() - before
+                monitoring.set_events(TOOL, 0)
+                self.assertLess(leaked, 100)
+
+    def test_failures_do_not_leak(self):
+        def fail(*args):
+            raise ValueError
+
+        def run(number):
+            for _ in range(number):
+                for offset in (-1, 1000):
+                    try:
+                        _testcapi.fire_event_py_throw(self.codelike, offset,
+                                                      KeyError())
+                    except ValueError:
+                        pass
+
+        monitoring.register_callback(TOOL, E.PY_THROW, fail)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        enter(self.codelike, "PY_THROW")
+        run(10)
+        before = sys.getallocatedblocks()
+        run(500)
+        leaked = sys.getallocatedblocks() - before
+        monitoring.set_events(TOOL, 0)
+        self.assertLess(leaked, 100)
+
+    @unittest.skipUnless(hasattr(_testcapi, "set_nomemory"),
+                         "needs _testcapi.set_nomemory")
+    def test_allocation_failures(self):
+        # In a process of its own: what is not ours may not survive it.
+        script = textwrap.dedent("""
+            import _testcapi, sys
+            M = sys.monitoring
+            function_name, event_set, event, *args = sys.argv[1:]
+            function = getattr(_testcapi, "fire_event_" + function_name)
+            event = int(event)
+            args = [int(arg) for arg in args]
+            if function_name == "raise":
+                args = [KeyError("pending")]
+            pending = KeyError("pending")
+            codelike = _testcapi.CodeLike(1)
+            calls = 0
+            class Callback:
+                __slots__ = ()
+                def __call__(self, *args):
+                    global calls
+                    if args[0] is codelike:
+                        calls += 1
+            M.use_tool_id(2, "test")
+            M.register_callback(2, 1 << event, Callback())
+            M.set_events(2, int(event_set))
+            _testcapi.monitoring_enter_scope(codelike, event)
+            for _ in range(2):  # warm up
+                function(codelike, 1000, *args, pending=pending)
+            set_nomemory = _testcapi.set_nomemory
+            remove_mem_hooks = _testcapi.remove_mem_hooks
+            failures = 0
+            for start in range(100):
+                before = calls
+                try:
+                    set_nomemory(start, 0)
+                    function(codelike, 1000, *args, pending=pending)
+                except MemoryError:
+                    remove_mem_hooks()
+                    failures += 1
+                    continue
+                remove_mem_hooks()
+                assert calls == before + 1
+                break
+            else:
+                raise AssertionError("never succeeded")
+            function(codelike, 1000, *args, pending=pending)
+            assert calls == before + 2
+            print(failures)
+        """)
+        for name, function, args in (
+            ("LINE", "line", ("1000",)), ("PY_RESUME", "py_resume", ()),
+            ("STOP_ITERATION", "stop_iteration", ("1000",)),
+            ("PY_RETURN", "py_return", ("1000",)), ("RAISE", "raise", ()),
+        ):
+            with self.subTest(name):
+                result = script_helper.assert_python_ok(
+                    "-c", script, function, str(EVENT_SETS[name]),
+                    str(IDS[name]), *args)
+                self.assertGreater(int(result.out), 0)
+
+
+class TestInterpreters(MonitoringTestCase):
+
+    def test_interpreters_do_not_see_each_other(self):
+        calls = self.listen("LINE")
+        code = textwrap.dedent("""
+            import sys
+            import _testcapi
+
+            M = sys.monitoring
+            LINE = 5
+            codelike = _testcapi.CodeLike(1)
+            _testcapi.monitoring_enter_scope(codelike, LINE)
+            assert codelike.states == bytes(2), codelike.states
+            _testcapi.fire_event_line(codelike, 0, 1)
+
+            lines = []
+            M.use_tool_id(3, "test")
+            M.register_callback(3, M.events.LINE, lambda code, line:
+                                lines.append(line) if code is codelike
+                                else None)
+            M.set_events(3, M.events.LINE)
+            _testcapi.monitoring_enter_scope(codelike, LINE)
+            assert codelike.states == bytes([1 << 3, 0]), codelike.states
+            _testcapi.fire_event_line(codelike, 0, 2)
+            M.set_events(3, 0)
+            assert lines == [2], lines
+        """)
+        self.assertEqual(support.run_in_subinterp(code), 0)
+        self.assertEqual(calls, [])
+        with scope(self.codelike, "LINE"):
+            _testcapi.fire_event_line(self.codelike, 0, 3)
+        self.assertEqual(calls, [("LINE", self.codelike, 3)])
+
+
+HEADER_SOURCE = """\
+#include "Python.h"
+
+int use_monitoring(PyObject *code, PyObject *obj);
+
+int
+use_monitoring(PyObject *code, PyObject *obj)
+{{
+    static const uint8_t types[] = {{ {types} }};
+    PyMonitoringState states[sizeof(types)];
+    uint64_t version = 0;
+    int err = PyMonitoring_EnterScope(states, &version, types,
+                                      (Py_ssize_t)sizeof(types));
+    {calls}
+    err |= PY_MONITORING_IS_INSTRUMENTED_EVENT(types[0]);
+    return err | PyMonitoring_ExitScope();
+}}
+"""
+
+
+class TestHeader(unittest.TestCase):
+
+    FIRE_ARGUMENTS = {
+        "PyStart": "", "PyResume": "", "PyReturn": ", obj", "PyYield": ", obj",
+        "Call": ", obj, obj", "Line": ", 1", "Jump": ", obj",
+        "Branch": ", obj", "BranchLeft": ", obj", "BranchRight": ", obj",
+        "CReturn": ", obj", "PyThrow": "", "Raise": "", "Reraise": "",
+        "ExceptionHandled": "", "CRaise": "", "PyUnwind": "",
+        "StopIteration": ", obj",
+    }
+    # Every warning, but where it stands in something else of CPython's.
+    WARNINGS = ("-Wall", "-Wextra", "-pedantic")
+
+    @staticmethod
+    def compiler(variable):
+        return shlex.split(sysconfig.get_config_var(variable) or "")[:1]
+
+    def compile(self, compiler, flags, name, source):
+        """Return the exit status and what the compiler said."""
+        path = os.path.join(self.enterContext(os_helper.temp_dir()), name)
+        with open(path, "w") as file:
+            file.write(source)
+        config_h = os.path.dirname(sysconfig.get_config_h_filename())
+        command = [*compiler, *flags, "-fsyntax-only",
+                   "-I" + sysconfig.get_path("include"), "-I" + config_h, path]
+        # The test looks for words of the compiler's own language.
+        done = subprocess.run(command, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True,
+                              env=os.environ | {"LC_ALL": "C"})
+        return done.returncode, done.stdout
+
+    def check(self, variable, standard, suffix):
+        compiler = self.compiler(variable)
+        try:
+            status, output = self.compile(compiler, ["-std=" + standard],
+                                          "alone" + suffix,
+                                          '#include "Python.h"\n')
+        except (OSError, IndexError, ValueError):
+            self.skipTest(f"no compiler for {standard}")
+        if status:
+            self.skipTest(f"Python.h alone does not compile as {standard}")
+        ids = [f"PY_MONITORING_EVENT_{name}" for name in EVENT_NAMES]
+        ids += ["PY_MONITORING_EVENT_BRANCH_LEFT",
+                "PY_MONITORING_EVENT_BRANCH_RIGHT"]
+        source = HEADER_SOURCE.format(
+            types=", ".join(ids),
+            calls="\n    ".join(
+                f"err |= PyMonitoring_Fire{name}Event(&states[{i}], code, 0"
+                f"{args});"
+                for i, (name, args) in enumerate(self.FIRE_ARGUMENTS.items())))
+        status, output = self.compile(
+            compiler, ["-std=" + standard, *self.WARNINGS],
+            "producer" + suffix, source)
+        self.assertEqual(status, 0, output)
+        ours = [line for line in output.splitlines()
+                if re.search(r"(monitoring\.h|producer\.\w+):\d+", line)]
+        self.assertEqual(ours, [], output)
+
+    def test_exported_functions(self):
+        ctypes = import_helper.import_module("ctypes")
+        for name in self.FIRE_ARGUMENTS:
+            if name not in ("BranchLeft", "BranchRight"):
+                getattr(ctypes.pythonapi, f"_PyMonitoring_Fire{name}Event")
+        ctypes.pythonapi.PyMonitoring_EnterScope
+        ctypes.pythonapi.PyMonitoring_ExitScope
+
+
+def _add_header_tests():
+    def add(variable, standard, suffix):
+        @support.requires_subprocess()
+        @unittest.skipIf(support.MS_WINDOWS, "options of GCC and Clang")
+        def test(self):
+            self.check(variable, standard, suffix)
+        name = "test_compiles_as_" + standard.replace("+", "x")
+        setattr(TestHeader, name, test)
+
+    for standard in ("c99", "c11", "c17", "c2x"):
+        add("CC", standard, ".c")
+    for standard in ("c++11", "c++14", "c++17", "c++20", "c++2b"):
+        add("CXX", standard, ".cpp")
+
+
+_add_header_tests()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,396 @@
+/* The C-API by which code that is not bytecode signals events; the contract
+   is in Include/cpython/monitoring.h. */
+
+/* sys.setprofile() and sys.settrace() get no producer's events: their
+   handlers look for the event's bytecode in the innermost Python frame. */
+#define PRODUCER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
+
+/* Events that report the exception that is set. */
+#define EXCEPTION_EVENTS \
+    ((1 << PY_MONITORING_EVENT_PY_THROW) | \
+     (1 << PY_MONITORING_EVENT_RAISE) | \
+     (1 << PY_MONITORING_EVENT_RERAISE) | \
+     (1 << PY_MONITORING_EVENT_EXCEPTION_HANDLED) | \
+     (1 << PY_MONITORING_EVENT_C_RAISE) | \
+     (1 << PY_MONITORING_EVENT_PY_UNWIND))
+
+static uint8_t
+producer_tools(PyInterpreterState *interp, int event)
+{
+    if (event == PY_MONITORING_EVENT_INSTRUCTION) {
+        return 0;
+    }
+    if ((1 << event) & C_RETURN_EVENTS) {
+        event = PY_MONITORING_EVENT_CALL;
+    }
+    return interp->monitors.tools[event] & PRODUCER_TOOLS;
+}
+
+/* Return the exception in the chain of contexts from start whose context is
+   exc (NULL: the last one of the chain); NULL if there is none.  Assignments
+   to __context__ can make a ring, whose end is where `slow` is overtaken. */
+static PyObject *
+find_context(PyObject *start, PyObject *exc)
+{
+    PyObject *slow = start;
+    bool odd = false;
+    for (PyObject *link = start;;) {
+        PyObject *context = ((PyBaseExceptionObject *)link)->context;
+        if (context == exc) {
+            return link;
+        }
+        if (context == NULL || context == slow) {
+            return NULL;
+        }
+        link = context;
+        if (odd) {
+            slow = ((PyBaseExceptionObject *)slow)->context;
+        }
+        odd = !odd;
+    }
+}
+
+/* Make the exception that is set carry the pending one: the place in its
+   chain of contexts is before what was being handled when pending was set.
+   Steals the reference to pending, which may be NULL. */
+static void
+chain_pending_exception(PyThreadState *tstate, PyObject *pending)
+{
+    PyObject *raised = tstate->current_exception;
+    assert(raised != NULL);
+    if (pending == NULL) {
+        return;
+    }
+    if (raised == pending || find_context(raised, pending) != NULL) {
+        Py_DECREF(pending);
+        return;
+    }
+    /* A callback may raise what pending has as a context: cut it out, or the
+       chain would become a ring. */
+    PyObject *link = find_context(pending, raised);
+    if (link != NULL) {
+        PyException_SetContext(link, NULL);
+    }
+    link = raised;
+    if (find_context(raised, NULL) != NULL) {
+        PyObject *handled = _PyErr_GetTopmostException(tstate)->exc_value;
+        PyObject *context;
+        while ((context = ((PyBaseExceptionObject *)link)->context) != NULL
+               && context != handled
+               && find_context(pending, context) == NULL)
+        {
+            link = context;
+        }
+    }
+    PyException_SetContext(link, pending);
+}
+
+/* Call what the tools registered for the event.  args[0] is free for the
+   callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks. */
+static int
+call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
+                    uint8_t tools, int event, PyObject **args,
+                    Py_ssize_t nargs)
+{
+    PyInterpreterState *interp = tstate->interp;
+    int err = 0;
+    int old_what = tstate->what_event;
+    /* No frame's f_lineno may be set: none is at a line of this event. */
+    tstate->what_event = -1;
+    tstate->tracing++;
+    while (tools) {
+        int tool = most_significant_bit(tools);
+        tools ^= (1 << tool);
+        PyObject *callback =
+            Py_XNewRef(interp->monitoring_callables[tool][event]);
+        if (callback == NULL) {
+            continue;
+        }
+        PyObject *res = _PyObject_VectorcallTstate(
+            tstate, callback, args + 1,
+            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(callback);
+        if (res == NULL) {
+            err = -1;
+            break;
+        }
+        Py_DECREF(res);
+        if (res != &_PyInstrumentation_DISABLE) {
+            continue;
+        }
+        if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
+            state->active &= ~(1 << tool);
+        }
+        else {
+            /* Left in place, the callback would raise again and again. */
+            Py_CLEAR(interp->monitoring_callables[tool][event]);
+            PyErr_Format(PyExc_ValueError,
+                         "Cannot disable %s events. Callback removed.",
+                         event_names[event]);
+            err = -1;
+            break;
+        }
+    }
+    tstate->tracing--;
+    tstate->what_event = old_what;
+    return err;
+}
+
+/* Fire an event whose callbacks take the nargs arguments after args[0].
+   args[2] is made here from number, the offset or line that is reported. */
+static int
+fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
+           PyObject **args, Py_ssize_t nargs)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    uint8_t tools = state->active & producer_tools(tstate->interp, event);
+    if (tools == 0 || tstate->tracing) {
+        return 0;
+    }
+    int err = -1;
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    PyObject *stop = NULL;
+    if (offset < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "offset of %s event must be non-negative, not %d",
+                     event_names[event], (int)offset);
+        goto done;
+    }
+    if (pending == NULL && ((1 << event) & EXCEPTION_EVENTS)) {
+        PyErr_Format(PyExc_ValueError,
+                     "Firing event %d with no exception set", event);
+        goto done;
+    }
+    if (event == PY_MONITORING_EVENT_STOP_ITERATION
+        && !PyObject_TypeCheck(args[3],
+                               (PyTypeObject *)PyExc_StopIteration))
+    {
+        stop = args[3] = PyObject_CallOneArg(PyExc_StopIteration, args[3]);
+        if (stop == NULL) {
+            goto done;
+        }
+    }
+    args[2] = PyLong_FromLong(number);
+    if (args[2] == NULL) {
+        goto done;
+    }
+    err = call_producer_tools(tstate, state, tools, event, args, nargs);
+    Py_DECREF(args[2]);
+done:
+    Py_XDECREF(stop);
+    if (err == 0) {
+        _PyErr_SetRaisedException(tstate, pending);
+    }
+    else {
+        chain_pending_exception(tstate, pending);
+    }
+    return err;
+}
+
+static int
+fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
+                 int32_t offset)
+{
+    PyObject *args[] = {NULL, codelike, NULL};
+    return fire_event(state, event, offset, offset, args, 2);
+}
+
+static int
+fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
+                 int32_t offset, PyObject *value)
+{
+    PyObject *args[] = {NULL, codelike, NULL, value};
+    return fire_event(state, event, offset, offset, args, 3);
+}
+
+static int
+fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
+                     int32_t offset)
+{
+    /* Borrowed: fire_event() holds the pending exception. */
+    PyObject *exc = _PyThreadState_GET()->current_exception;
+    return fire_value_event(state, event, codelike, offset, exc);
+}
+
+static int
+fire_call_event(PyMonitoringState *state, int event, PyObject *codelike,
+                int32_t offset, PyObject *callable, PyObject *arg0)
+{
+    PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
+    return fire_event(state, event, offset, offset, args, 4);
+}
+
+int
+_PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_plain_event(state, PY_MONITORING_EVENT_PY_START, codelike,
+                            offset);
+}
+
+int
+_PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset)
+{
+    return fire_plain_event(state, PY_MONITORING_EVENT_PY_RESUME, codelike,
+                            offset);
+}
+
+int
+_PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *retval)
+{
+    assert(retval != NULL);
+    return fire_value_event(state, PY_MONITORING_EVENT_PY_RETURN, codelike,
+                            offset, retval);
+}
+
+int
+_PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *retval)
+{
+    assert(retval != NULL);
+    return fire_value_event(state, PY_MONITORING_EVENT_PY_YIELD, codelike,
+                            offset, retval);
+}
+
+int
+_PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *callable,
+                            PyObject *arg0)
+{
+    assert(callable != NULL && arg0 != NULL);
+    return fire_call_event(state, PY_MONITORING_EVENT_CALL, codelike, offset,
+                           callable, arg0);
+}
+
+int
+_PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, int lineno)
+{
+    PyObject *args[] = {NULL, codelike, NULL};
+    return fire_event(state, PY_MONITORING_EVENT_LINE, offset, lineno,
+                      args, 2);
+}
+
+int
+_PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *target_offset)
+{
+    assert(target_offset != NULL);
+    return fire_value_event(state, PY_MONITORING_EVENT_JUMP, codelike, offset,
+                            target_offset);
+}
+
+int
+_PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset, PyObject *target_offset)
+{
+    assert(target_offset != NULL);
+    return fire_value_event(state, PY_MONITORING_EVENT_BRANCH, codelike,
+                            offset, target_offset);
+}
+
+int
+_PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *Py_UNUSED(retval))
+{
+    return fire_call_event(state, PY_MONITORING_EVENT_C_RETURN, codelike,
+                           offset, &_PyInstrumentation_MISSING,
+                           &_PyInstrumentation_MISSING);
+}
+
+int
+_PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset)
+{
+    return fire_call_event(state, PY_MONITORING_EVENT_C_RAISE, codelike,
+                           offset, &_PyInstrumentation_MISSING,
+                           &_PyInstrumentation_MISSING);
+}
+
+int
+_PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_exception_event(state, PY_MONITORING_EVENT_PY_THROW, codelike,
+                                offset);
+}
+
+int
+_PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset)
+{
+    return fire_exception_event(state, PY_MONITORING_EVENT_RAISE, codelike,
+                                offset);
+}
+
+int
+_PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_exception_event(state, PY_MONITORING_EVENT_RERAISE, codelike,
+                                offset);
+}
+
+int
+_PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
+                                        PyObject *codelike, int32_t offset)
+{
+    return fire_exception_event(state, PY_MONITORING_EVENT_EXCEPTION_HANDLED,
+                                codelike, offset);
+}
+
+int
+_PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset)
+{
+    return fire_exception_event(state, PY_MONITORING_EVENT_PY_UNWIND, codelike,
+                                offset);
+}
+
+int
+_PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
+                                     PyObject *codelike, int32_t offset,
+                                     PyObject *value)
+{
+    assert(value != NULL);
+    return fire_value_event(state, PY_MONITORING_EVENT_STOP_ITERATION,
+                            codelike, offset, value);
+}
+
+int
+PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                        const uint8_t *event_types, Py_ssize_t length)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyInterpreterState *interp = tstate->interp;
+    /* The low bits of the global version are free; one of them tells a version
+       that was written from 0. */
+    uint64_t current = (uint64_t)global_version(interp) | 1;
+    if (*version == current) {
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        if (event_types[i] >= _PY_MONITORING_EVENTS) {
+            PyObject *pending = _PyErr_GetRaisedException(tstate);
+            PyErr_Format(PyExc_ValueError,
+                         "event_types[%zd] is %d, which is no event type",
+                         i, event_types[i]);
+            chain_pending_exception(tstate, pending);
+            return -1;
+        }
+    }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        state_array[i].active = producer_tools(interp, event_types[i]);
+        state_array[i].opaque = 0;
+    }
+    *version = current;
+    return 0;
+}
+
+int
+PyMonitoring_ExitScope(void)
+{
+    return 0;
+}
