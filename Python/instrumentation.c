@@ -142,6 +142,7 @@ static int
 fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
            PyObject **args, Py_ssize_t nargs)
 {
+    assert(args[1] != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
     uint8_t tools = state->active & producer_tools(tstate->interp, event);
     if (tools == 0 || tstate->tracing) {
@@ -363,6 +364,7 @@ int
 PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length)
 {
+    assert(length >= 0);
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
     /* The low bits of the global version are free; one of them tells a version

@@ -512,6 +512,18 @@ class TestFiring(MonitoringTestCase):
 
         self.each_case(check)
 
+    def test_switched_on_in_mid_scope(self):
+        def check(case, calls):
+            others = self.listen(case.name, tool=OTHER_TOOL)
+            fire(case, self.codelike)
+            self.assertEqual(len(calls), 1)
+            self.assertEqual(len(others), 0)
+            enter(self.codelike, case.name)
+            fire(case, self.codelike)
+            self.assertEqual(len(others), 1)
+
+        self.each_case(check)
+
     def test_state_of_another_event(self):
         # A state only gates.
         calls = self.listen("LINE", "PY_START")
@@ -966,7 +978,8 @@ class TestMemory(MonitoringTestCase):
                 fire(case, self.codelike, offset)
 
         offset = 100_000
-        for case in make_cases(offset):
+        value = Case("STOP_ITERATION", "stop_iteration", (7,), None)
+        for case in [*make_cases(offset), value]:
             with self.subTest(case.fire):
                 name = getattr(E, case.name)
                 monitoring.register_callback(TOOL, name, lambda *args: None)
