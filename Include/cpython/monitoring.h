@@ -79,8 +79,9 @@ typedef struct _PyMonitoringState {
    no initialization: after success all of them are defined.  When nothing
    changed since the last call, this costs next to nothing.
 
-   The producer owns all three arrays.  state_array and version must stay
-   valid while events are fired with them; event_types is not kept.  One state
+   The producer owns what the arguments point to; none may be NULL.
+   state_array and version must stay valid while events are fired with them;
+   event_types is not kept.  One state
    array serves one list of event types and belongs to one interpreter: it must
    not be a static variable of an extension that supports several.  Nested and
    recursive scopes may share it.
@@ -176,11 +177,12 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
    producer should let it propagate.
 
    An exception that is set is kept: callbacks run with none set, and
-   afterwards it is set again.  If a callback raises instead, its exception
-   carries the pending one as __context__.  The producer saves nothing.
+   afterwards it is set again.  If a callback raises, its exception carries the
+   pending one as __context__, as if it was raised while that was handled.  The
+   producer saves nothing.
 
    While a callback runs in a thread, events fired in that thread do nothing.
-   Arguments are checked only when a tool is to be told. */
+   Arguments are checked only while a tool listens and no callback runs. */
 
 /* A function or other scope starts. */
 static inline int
