@@ -1,0 +1,161 @@
+"""The series itself: series.json, the messages, and the repository's files.
+
+A file of the repository is a whole file of one patch, named in series.json,
+or an edit of a stock file, found by its name PATH.SLUG.patch.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from common import SeriesError
+import diffs
+
+MANIFEST = "series/series.json"
+MESSAGES = "series/messages"
+
+
+class Edit:
+    """An edit of one stock file by one patch of the series."""
+
+    def __init__(self, root, name, path):
+        self.name = name
+        self.path = path
+        self.hunks = diffs.parse((root / name).read_bytes(), name, path)
+
+
+class Patch:
+    """One patch of the series: its message, whole files and edits."""
+
+    def __init__(self, slug, message, files, edits):
+        self.slug = slug
+        self.message = message
+        self.files = files
+        self.edits = edits
+
+
+class Series:
+    """The series as the repository at root describes it."""
+
+    def __init__(self, root):
+        self.root = Path(root)
+        data = read_json(self.root)
+        self.base = data["base"]
+        self.stock = data["stock"]
+        self.parts = data["parts"]
+        self.export = data["export"]
+        self.patches = self.read_patches(data["patches"])
+        self.check_stock()
+
+    def read_patches(self, entries):
+        """Return the patches after checking entries and files both ways."""
+        slugs = [entry["slug"] for entry in entries]
+        unclaimed = set(repository_files(self.root))
+        edits = find_edits(unclaimed, slugs)
+        patches = []
+        for entry in entries:
+            for path in entry["files"]:
+                self.claim(path, entry["slug"], unclaimed)
+            own = [Edit(self.root, name, path)
+                   for name, path in edits[entry["slug"]]]
+            unclaimed -= {edit.name for edit in own}
+            patches.append(Patch(entry["slug"], self.message(entry["slug"]),
+                                 sorted(entry["files"]), own))
+        if unclaimed:
+            raise SeriesError(f"{min(unclaimed)}: belongs to no patch, "
+                              f"{MANIFEST} does not name it")
+        self.check_messages(slugs)
+        return patches
+
+    def claim(self, path, slug, unclaimed):
+        """Check that an entry has a file and that no other entry has it."""
+        if path in unclaimed:
+            unclaimed.remove(path)
+        elif (self.root / path).is_file():
+            raise SeriesError(f"{MANIFEST}: patch {slug} names {path}, "
+                              f"which is taken or not a file of the series")
+        else:
+            raise SeriesError(f"{MANIFEST}: patch {slug} names {path}, "
+                              f"which does not exist")
+
+    def message(self, slug):
+        """Return the message of a patch: a subject, a blank line, a body."""
+        path = self.root / MESSAGES / f"{slug}.txt"
+        if not path.is_file():
+            raise SeriesError(f"{MESSAGES}/{slug}.txt: the message of patch "
+                              f"{slug} does not exist")
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        if len(lines) < 3 or not lines[0] or lines[1] or not lines[2]:
+            raise SeriesError(f"{MESSAGES}/{slug}.txt: must be a subject, "
+                              f"a blank line and a body")
+        return text
+
+    def check_messages(self, slugs):
+        """Check that each message belongs to a patch."""
+        for path in sorted((self.root / MESSAGES).iterdir()):
+            if path.suffix != ".txt" or path.stem not in slugs:
+                raise SeriesError(f"{MESSAGES}/{path.name}: belongs to no "
+                                  f"patch of {MANIFEST}")
+
+    def check_stock(self):
+        """Check that the pinned stock files are those the series needs."""
+        edited = {edit.path for patch in self.patches for edit in patch.edits}
+        whole = {path for patch in self.patches for path in patch.files}
+        for path in sorted((edited | set(self.parts)) - set(self.stock)):
+            raise SeriesError(f"{MANIFEST}: the series edits or cuts {path}, "
+                              f"which \"stock\" does not name")
+        for path in sorted(set(self.parts) - whole):
+            raise SeriesError(f"{MANIFEST}: no patch names the part {path}")
+        for path in sorted(set(self.stock) - edited - whole):
+            raise SeriesError(f"{MANIFEST}: \"stock\" names {path}, which "
+                              f"no patch replaces, edits or cuts")
+
+    def touched(self):
+        """Return the paths that the series adds or changes."""
+        return sorted(set(self.stock).union(
+            *(patch.files for patch in self.patches)))
+
+
+def read_json(root):
+    """Return the content of series.json."""
+    try:
+        return json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SeriesError(f"{MANIFEST}: does not exist") from None
+    except ValueError as error:
+        raise SeriesError(f"{MANIFEST}: is not JSON: {error}") from None
+
+
+def find_edits(files, slugs):
+    """Return the (name, path) pairs of each patch's edits by slug."""
+    edits = {slug: [] for slug in slugs}
+    for name in sorted(files):
+        for slug in slugs:
+            suffix = f".{slug}.patch"
+            if name.endswith(suffix):
+                edits[slug].append((name, name[:-len(suffix)]))
+    return edits
+
+
+def repository_files(root):
+    """Yield the paths of the files that are laid out as CPython's tree.
+
+    That is all but the repository's own; what .gitignore names is skipped
+    here rather than by asking git, which building does not need.
+    """
+    for path in walk(root):
+        top = path.split("/")[0]
+        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "series",
+                       "build") or top.startswith(".git"))
+        if not own:
+            yield path
+
+
+def walk(root):
+    """Yield the relative paths of the files below root, byte code aside."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(set(folders) - {".git", "__pycache__"})
+        relative = Path(folder).relative_to(root)
+        for name in sorted(files):
+            yield (relative / name).as_posix()

@@ -1,0 +1,115 @@
+"""Build, test and export the series: python3 series/series.py COMMAND.
+
+The Makefile lists what there is to do; each target is one command here.
+"""
+
+import sys
+
+if sys.version_info < (3, 9):
+    sys.exit("series.py needs Python 3.9 or later: apt-get install python3")
+
+import os
+from pathlib import Path
+
+from base import find_base
+import builder
+import checks
+from common import SeriesError
+import docs
+import export
+from manifest import Series
+import testing
+import tree
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def prepare():
+    """Bring build/src up to date and return the series, its base and build/.
+
+    Everything is checked before anything is written.
+    """
+    series = Series(ROOT)
+    build = Path(os.path.relpath(ROOT / "build"))
+    base = find_base(series, build, os.environ.get("CPYTHON"))
+    changed = tree.patched_files(series, base)
+    tree.write_tree(base, changed, build / "src")
+    return series, base, build
+
+
+def run():
+    """Build the release interpreter and run the example's report."""
+    builder.check_prerequisites()
+    build = prepare()[-1]
+    builder.run_report(build, builder.build_python(build, "release"))
+
+
+def test():
+    """Run every test on the debug interpreter."""
+    builder.check_prerequisites("g++")
+    sys.exit(testing.test_all(prepare()[-1]))
+
+
+def export_patches():
+    """Write the patches for git am."""
+    builder.check_prerequisites("git")
+    export.export(*prepare())
+
+
+def check_quick():
+    """Check all but the prefixes of the series."""
+    builder.check_prerequisites("git")
+    checks.check_quick(*prepare())
+
+
+def check():
+    """Check everything."""
+    builder.check_prerequisites("git", "g++")
+    prepared = prepare()
+    checks.check_quick(*prepared)
+    checks.check_prefixes(*prepared)
+
+
+def build_docs():
+    """Build the pages of the series."""
+    docs.build_docs(*prepare())
+
+
+def install(prefix, destination):
+    """Install the patched interpreter."""
+    if not os.path.isabs(prefix):
+        raise SeriesError("make install needs prefix=DIRECTORY, an absolute "
+                          "path")
+    if destination:
+        destination = os.path.abspath(destination)
+    builder.check_prerequisites()
+    series, _, build = prepare()
+    builder.install(build, os.path.normpath(prefix), destination,
+                    series.base["version"])
+
+
+COMMANDS = {
+    "run": run,
+    "test": test,
+    "export": export_patches,
+    "check-quick": check_quick,
+    "check": check,
+    "docs": build_docs,
+    "install": install,
+}
+
+
+def main(command, *arguments):
+    """Run one command and return the exit status."""
+    try:
+        COMMANDS[command](*arguments)
+    except SeriesError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

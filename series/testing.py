@@ -1,0 +1,156 @@
+"""Running the tests and counting what they say."""
+
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import builder
+from common import clean_environment, print_tail, say
+
+OUR_TESTS = "test_capi.test_monitoring"
+CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
+                 "test_sys_setprofile", "test_cprofile", "test_bdb",
+                 "test_trace", "test_code")
+LEAK_TESTS = ("test_monitoring", OUR_TESTS)
+# The series' own tests are in test_capi too, and counted once.
+NOT_OURS = ("--ignore", f"test.{OUR_TESTS}.*")
+FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
+
+
+class Outcome:
+    """How many tests of one run passed, and which failed."""
+
+    def __init__(self, passed, skipped, failed):
+        self.passed = passed
+        self.skipped = skipped
+        self.failed = failed
+
+
+class Tally:
+    """The outcomes of all runs, each told when it ends."""
+
+    def __init__(self, build):
+        self.logs = build / "test-logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.passed = 0
+        self.failed = 0
+
+    def run(self, name, command, read, **environment):
+        """Run tests and add what read(log, status) makes of them."""
+        log = self.logs / f"{name}.log"
+        report = log.with_suffix(".xml")
+        if report.exists():
+            report.unlink()
+        with open(log, "wb") as file:
+            status = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=clean_environment(**environment)).returncode
+        outcome = read(log, status)
+        if status and not outcome.failed:
+            outcome.failed.append(f"{name}: exit status {status}")
+        if not outcome.passed and not outcome.failed:
+            outcome.failed.append(f"{name}: no test ran")
+        self.add(name, outcome, log)
+
+    def regrtest(self, name, python, *arguments):
+        """Run test modules with CPython's own runner."""
+        report = self.logs / f"{name}.xml"
+        self.run(name, [python, "-m", "test", "-j2", "--timeout", "900",
+                        "--junit-xml", report, *arguments], read_junit)
+
+    def leak_test(self, python, module):
+        """Look for reference leaks in a test module; it counts as a test."""
+        self.run(f"leaks-{module}",
+                 [python, "-m", "test", "-R", "3:3", "--timeout", "900",
+                  module], read_status)
+
+    def unittest(self, name, python, *arguments, **environment):
+        """Run test modules with unittest."""
+        self.run(name, [python, "-m", "unittest", *arguments], read_unittest,
+                 **environment)
+
+    def add(self, name, outcome, log):
+        """Add an outcome and print it."""
+        self.passed += outcome.passed
+        self.failed += len(outcome.failed)
+        skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
+        say("tests", f"{name}: {outcome.passed} passed, "
+                     f"{len(outcome.failed)} failed{skipped}")
+        if outcome.failed:
+            print_tail(log)
+        for title in outcome.failed:
+            say("FAILED", f"{title} ({log})")
+
+    def finish(self):
+        """Print the total and return it as an exit status."""
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 1 if self.failed else 0
+
+
+def read_status(log, status):
+    """Count a whole run as one test."""
+    return Outcome(0 if status else 1, 0, [])
+
+
+def read_unittest(log, status):
+    """Count the tests of a run of unittest from its summary."""
+    text = log.read_text(errors="replace")
+    ran = sum(map(int, re.findall(r"^Ran (\d+) tests?", text, re.MULTILINE)))
+    skipped = sum(map(int, re.findall(r"skipped=(\d+)\)?", text)))
+    failed = failed_titles(text)
+    return Outcome(max(0, ran - skipped - len(failed)), skipped, failed)
+
+
+def read_junit(log, status):
+    """Count the tests of a run of regrtest from its XML report.
+
+    A test whose subtests fail has no name there, hence the titles' source.
+    """
+    report = log.with_suffix(".xml")
+    if not report.is_file():
+        return Outcome(0, 0, [])
+    passed = skipped = failed = 0
+    for case in ElementTree.parse(report).iter("testcase"):
+        kinds = {child.tag for child in case}
+        if "skipped" in kinds:
+            skipped += 1
+        elif "name" not in case.attrib or kinds & {"failure", "error",
+                                                   "outcome"}:
+            failed += 1
+        else:
+            passed += 1
+    titles = failed_titles(log.read_text(errors="replace"))
+    titles += ["a test that the log names"] * (failed - len(titles))
+    return Outcome(passed, skipped, titles)
+
+
+def failed_titles(text):
+    """Return the tests that a log says failed, subtests as their test."""
+    titles = [re.split(r"\) [\[(]", title)[0].rstrip(")") + ")"
+              for title in FAILURE_TITLE.findall(text)]
+    return list(dict.fromkeys(titles))
+
+
+def test_interpreter(tally, python, name, source):
+    """Run CPython's own tests, and those of the API if the tree has them."""
+    ours = source / "Lib/test" / (OUR_TESTS.replace(".", "/") + ".py")
+    if ours.is_file():
+        tally.regrtest(f"api-{name}", python, OUR_TESTS)
+    tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
+
+
+def test_all(build):
+    """Run every test on build/debug/python; return the exit status."""
+    python = builder.build_python(build, "debug", "--with-pydebug")
+    example = builder.build_example(build, python).resolve()
+    tally = Tally(build)
+    tally.unittest("series", sys.executable, "discover", "-s", "series")
+    tally.unittest("example", python, "discover",
+                   "-s", build / "src" / builder.EXAMPLE,
+                   PYTHONPATH=str(example))
+    test_interpreter(tally, python, "debug", build / "src")
+    for module in LEAK_TESTS:
+        tally.leak_test(python, module)
+    return tally.finish()
