@@ -116,40 +116,39 @@ def find_archive(series, build):
     if archive.is_file() and file_sha256(archive) == series.base["sha256"]:
         return archive
     build.mkdir(parents=True, exist_ok=True)
-    helper = shutil.which("apt-helper") or shutil.which(APT_HELPER)
+    addresses = [f"{repository.rstrip('/')}/{series.base['pool']}"
+                 for repository in repositories()]
     partial = archive.with_name(archive.name + ".partial")
-    for repository in repositories() if helper else ():
-        say("download", series.base["archive"])
-        address = repository.rstrip("/") + "/" + series.base["pool"]
-        if download(helper, address, partial, series.base["sha256"]):
-            partial.rename(archive)
-            return archive
-    raise SeriesError(f"{series.base['archive']} is in no Debian repository "
-                      f"that this machine reaches: give its path, or that of "
-                      f"a CPython {series.base['version']} source directory, "
-                      f"with CPYTHON=PATH")
+    fetched = fetch(addresses, partial, series.base["sha256"])
+    if not fetched and partial.exists():
+        # What is there from an earlier run cannot be continued.
+        partial.unlink()
+        fetched = fetch(addresses, partial, series.base["sha256"])
+    if not fetched:
+        raise SeriesError(
+            f"{series.base['archive']} is in no Debian repository that this "
+            f"machine reaches: give its path, or that of a CPython "
+            f"{series.base['version']} source directory, with CPYTHON=PATH")
+    partial.rename(archive)
+    return archive
 
 
-def download(helper, address, partial, digest):
-    """Fetch a file with apt's helper and say whether that worked.
+def fetch(addresses, partial, digest):
+    """Get a file from the first address that has it; say whether one has.
 
-    The helper resumes a partial file; one that cannot be continued is
-    dropped and fetched anew.
+    Apt's helper continues a partial file.
     """
-    command = [helper, "download-file", address, str(partial),
-               f"SHA256:{digest}"]
-    resumed = partial.exists()
-    while True:
-        result = subprocess.run(command, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL,
-                                env=clean_environment())
-        if (result.returncode == 0 and partial.is_file()
+    helper = shutil.which("apt-helper") or shutil.which(APT_HELPER)
+    for address in addresses if helper else ():
+        say("download", partial.stem)
+        status = subprocess.run(
+            [helper, "download-file", address, str(partial),
+             f"SHA256:{digest}"], stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, env=clean_environment()).returncode
+        if (status == 0 and partial.is_file()
                 and file_sha256(partial) == digest):
             return True
-        if not resumed:
-            return False
-        partial.unlink()
-        resumed = False
+    return False
 
 
 def repositories():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def show_progress(process, log, stage, name):
 
 def compiled(log):
     """Say how many compiler calls a log of make shows, if any."""
-    count = log.read_bytes().count(b" -c ")
+    count = len(re.findall(rb" -o \S+\.o\b", log.read_bytes()))
     return f", {count} objects compiled" if count else ""
 
 

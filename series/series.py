@@ -103,7 +103,7 @@ def main(command, *arguments):
     """Run one command and return the exit status."""
     try:
         COMMANDS[command](*arguments)
-    except SeriesError as error:
+    except (SeriesError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

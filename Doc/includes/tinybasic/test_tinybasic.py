@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import textwrap
 import threading
@@ -793,6 +792,16 @@ class ToolTests(unittest.TestCase):
                 run(*lines, functions={"LEN": len})
             self.assertEqual(seen, [("SUB 30", KeyError), ("MAIN", KeyError)])
 
+    def test_the_answer_to_a_call_may_fail(self):
+        def fail(code, *args):
+            if getattr(code, "co_filename", "") == "test.bas":
+                raise KeyError
+
+        for event, argument in (events.C_RETURN, '"x"'), (events.C_RAISE, "1"):
+            with self.subTest(NAMES[event]), self.assertRaises(KeyError), \
+                    tool({events.CALL: lambda *args: None, event: fail}):
+                run(f"10 CALL LEN({argument})", functions={"LEN": len})
+
     def test_switched_on_in_mid_scope(self):
         seen = []
 
@@ -866,11 +875,6 @@ class InterpreterTests(unittest.TestCase):
                 thread.join()
         self.assertEqual([output.getvalue() for output in outputs],
                          ["45150\n"] * 4)
-
-    @unittest.skipUnless(sysconfig.get_config_var("Py_GIL_DISABLED"),
-                         "needs a free-threaded build")
-    def test_no_gil(self):
-        self.assertFalse(sys._is_gil_enabled())
 
     def test_subinterpreter(self):
         import _interpreters

@@ -102,13 +102,14 @@ static const uint8_t event_types[N_EVENTS] = {
 };
 
 /* The code-like: what tools get where Python code passes its code object.
- * They know it by the three co_* attributes, and the interpreter refers to it
- * weakly to remember what a tool disabled in it.
+ * They know it by the three co_* attributes, and can refer to it weakly to
+ * remember something about it.
  *
  * The states are part of it because it is entered again and again: as long as
  * no tool changes anything, EnterScope sees by the version that there is
- * nothing to do.  Recursive calls share them, and threads may.  They must not
- * be static: states belong to one interpreter, as this object does. */
+ * nothing to do.  Recursive calls share them, and threads that share the GIL.
+ * They must not be static: states belong to one interpreter, as this object
+ * does. */
 struct Subroutine {
     PyObject_HEAD
     PyObject *name;
@@ -1303,7 +1304,6 @@ module_free(void *module)
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
     {0, NULL}
 };
 
