@@ -14,8 +14,10 @@
      (1 << PY_MONITORING_EVENT_C_RAISE) | \
      (1 << PY_MONITORING_EVENT_PY_UNWIND))
 
+/* Return the tools that listen to the event of a producer, for the code-like
+   or, if that is NULL, for any. */
 static uint8_t
-producer_tools(PyInterpreterState *interp, int event)
+producer_tools(PyInterpreterState *interp, PyObject *codelike, int event)
 {
     if (event == PY_MONITORING_EVENT_INSTRUCTION) {
         return 0;
@@ -23,7 +25,16 @@ producer_tools(PyInterpreterState *interp, int event)
     if ((1 << event) & C_RETURN_EVENTS) {
         event = PY_MONITORING_EVENT_CALL;
     }
-    return interp->monitors.tools[event] & PRODUCER_TOOLS;
+    uint8_t tools = interp->monitors.tools[event];
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
+        uint8_t local = FT_ATOMIC_LOAD_UINT8_RELAXED(
+            interp->codelikes.local_tools[event]);
+        if (local && codelike != NULL) {
+            local = _Py_codelike_local_tools(interp, codelike, event);
+        }
+        tools |= local;
+    }
+    return tools & PRODUCER_TOOLS;
 }
 
 /* Return the exception in the chain of contexts from start whose context is
@@ -86,10 +97,11 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
 }
 
 /* Call what the tools registered for the event.  args[0] is free for the
-   callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks. */
+   callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks.  location is what DISABLE is
+   for; in a code-like that cannot be weakly referenced it is for the state. */
 static int
 call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
-                    uint8_t tools, int event, PyObject **args,
+                    uint8_t tools, int event, int location, PyObject **args,
                     Py_ssize_t nargs)
 {
     PyInterpreterState *interp = tstate->interp;
@@ -119,11 +131,23 @@ call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
             continue;
         }
         if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-            state->active &= ~(1 << tool);
+            int disabled = _Py_codelike_disable(interp, args[1], event,
+                                                location, tool);
+            if (disabled < 0) {
+                err = -1;
+                break;
+            }
+            if (!disabled) {
+#ifdef Py_GIL_DISABLED
+                (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
+#else
+                state->active &= ~(1 << tool);
+#endif
+            }
         }
         else {
             /* Left in place, the callback would raise again and again. */
-            Py_CLEAR(interp->monitoring_callables[tool][event]);
+            Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
             PyErr_Format(PyExc_ValueError,
                          "Cannot disable %s events. Callback removed.",
                          event_names[event]);
@@ -137,16 +161,28 @@ call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
 }
 
 /* Fire an event whose callbacks take the nargs arguments after args[0].
-   args[2] is made here from number, the offset or line that is reported. */
+   args[2] is made here from number, the offset or line that is reported and
+   that can be disabled. */
 static int
 fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
            PyObject **args, Py_ssize_t nargs)
 {
     assert(args[1] != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
-    uint8_t tools = state->active & producer_tools(tstate->interp, event);
+    PyInterpreterState *interp = tstate->interp;
+    PyObject *codelike = args[1];
+    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
+                    & producer_tools(interp, codelike, event);
     if (tools == 0 || tstate->tracing) {
         return 0;
+    }
+    if (offset >= 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[event]))
+    {
+        tools &= ~_Py_codelike_disabled_tools(interp, codelike, event, number);
+        if (tools == 0) {
+            return 0;
+        }
     }
     int err = -1;
     PyObject *pending = _PyErr_GetRaisedException(tstate);
@@ -175,7 +211,8 @@ fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
     if (args[2] == NULL) {
         goto done;
     }
-    err = call_producer_tools(tstate, state, tools, event, args, nargs);
+    err = call_producer_tools(tstate, state, tools, event, number, args,
+                              nargs);
     Py_DECREF(args[2]);
 done:
     Py_XDECREF(stop);
@@ -360,6 +397,35 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                             codelike, offset, value);
 }
 
+/* What the states of a scope are written for; never 0. */
+static uint64_t
+scope_version(PyInterpreterState *interp)
+{
+    uint32_t local = FT_ATOMIC_LOAD_UINT32_RELAXED(interp->codelikes.version);
+    /* The low bits of the global version are free. */
+    return (uint64_t)local << 32 | global_version(interp) | 1;
+}
+
+static uint64_t
+load_version(uint64_t *version)
+{
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_uint64_acquire(version);
+#else
+    return *version;
+#endif
+}
+
+static void
+store_version(uint64_t *version, uint64_t value)
+{
+#ifdef Py_GIL_DISABLED
+    _Py_atomic_store_uint64_release(version, value);
+#else
+    *version = value;
+#endif
+}
+
 int
 PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length)
@@ -367,10 +433,7 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     assert(length >= 0);
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
-    /* The low bits of the global version are free; one of them tells a version
-       that was written from 0. */
-    uint64_t current = (uint64_t)global_version(interp) | 1;
-    if (*version == current) {
+    if (load_version(version) == scope_version(interp)) {
         return 0;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
@@ -383,11 +446,18 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
             return -1;
         }
     }
+    /* Threads may write the same states.  Held from where the version is read,
+       the lock keeps older states from being written over newer ones: global
+       events change only while no thread is here, local ones under the lock. */
+    _Py_codelikes_lock(interp);
     for (Py_ssize_t i = 0; i < length; i++) {
-        state_array[i].active = producer_tools(interp, event_types[i]);
-        state_array[i].opaque = 0;
+        FT_ATOMIC_STORE_UINT8_RELAXED(
+            state_array[i].active,
+            producer_tools(interp, NULL, event_types[i]));
+        FT_ATOMIC_STORE_UINT8_RELAXED(state_array[i].opaque, 0);
     }
-    *version = current;
+    store_version(version, scope_version(interp));
+    _Py_codelikes_unlock(interp);
     return 0;
 }
 
@@ -395,4 +465,70 @@ int
 PyMonitoring_ExitScope(void)
 {
     return 0;
+}
+
+/* Local events: what sys.monitoring takes as a code-like, and does for one. */
+
+static int
+check_codelike(PyObject *codelike)
+{
+    if (PyCode_Check(codelike)) {
+        return 0;
+    }
+    static const char *const names[] = {
+        "co_name", "co_filename", "co_firstlineno",
+    };
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(names); i++) {
+        int found = PyObject_HasAttrStringWithError(codelike, names[i]);
+        if (found < 0) {
+            return -1;
+        }
+        if (!found) {
+            PyErr_Format(PyExc_TypeError,
+                         "code must be a code object, or an object with "
+                         "co_name, co_filename and co_firstlineno; %T has no "
+                         "%s", codelike, names[i]);
+            return -1;
+        }
+    }
+    if (!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {
+        PyErr_Format(PyExc_TypeError,
+                     "code must be an object that can be weakly referenced, "
+                     "%T cannot", codelike);
+        return -1;
+    }
+    return 0;
+}
+
+static bool
+has_bytecode(PyObject *codelike)
+{
+    return PyCode_Check(codelike)
+        && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
+}
+
+static int
+set_codelike_events(PyObject *codelike, int tool_id,
+                    _PyMonitoringEventSet events)
+{
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    if (check_tool(interp, tool_id)) {
+        return -1;
+    }
+    uint32_t old = _Py_codelike_get_local_events(interp, codelike, tool_id);
+    if (_Py_codelike_set_local_events(interp, codelike, tool_id, events) < 0) {
+        return -1;
+    }
+    if (!has_bytecode(codelike)
+        || _PyMonitoring_SetLocalEvents((PyCodeObject *)codelike, tool_id,
+                                        events) == 0)
+    {
+        return 0;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (_Py_codelike_set_local_events(interp, codelike, tool_id, old) < 0) {
+        PyErr_Clear();
+    }
+    PyErr_SetRaisedException(exc);
+    return -1;
 }

@@ -81,10 +81,9 @@ typedef struct _PyMonitoringState {
 
    The producer owns what the arguments point to; none may be NULL.
    state_array and version must stay valid while events are fired with them;
-   event_types is not kept.  One state
-   array serves one list of event types and belongs to one interpreter: it must
-   not be a static variable of an extension that supports several.  Nested and
-   recursive scopes may share it.
+   event_types is not kept.  One state array serves one list of event types and
+   belongs to one interpreter: it must not be a static variable of an extension
+   that supports several.  Nested and recursive scopes may share it.
 
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is seen from the next call on; one that stops is no longer
@@ -158,6 +157,14 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *value);
 
 
+/* Threads may share a state where there is no GIL. */
+#ifdef Py_GIL_DISABLED
+#  define _PyMonitoring_IS_ACTIVE(STATE) \
+    _Py_atomic_load_uint8_relaxed(&(STATE)->active)
+#else
+#  define _PyMonitoring_IS_ACTIVE(STATE) ((STATE)->active)
+#endif
+
 /* Fire an event.  What holds for all of these functions:
 
    state     The state of this event type, written by
@@ -166,7 +173,10 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
              with another event than its own.
    codelike  The object that stands for this piece of foreign code; callbacks
              get it where Python code passes its code object.  Tools expect
-             the attributes co_name, co_filename and co_firstlineno.
+             the attributes co_name, co_filename and co_firstlineno.  If it
+             can be weakly referenced, a callback that returns DISABLE switches
+             off this location for its tool, and local events work; otherwise
+             DISABLE switches off the state until it is next written.
    offset    The producer's index of the location in codelike.  A negative
              one is a ValueError.
 
@@ -189,7 +199,7 @@ static inline int
 PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyStartEvent(state, codelike, offset) : 0;
 }
 
@@ -198,7 +208,7 @@ static inline int
 PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyResumeEvent(state, codelike, offset) : 0;
 }
 
@@ -207,7 +217,7 @@ static inline int
 PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset, PyObject *retval)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyReturnEvent(state, codelike, offset, retval) : 0;
 }
 
@@ -216,7 +226,7 @@ static inline int
 PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset, PyObject *retval)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyYieldEvent(state, codelike, offset, retval) : 0;
 }
 
@@ -226,7 +236,7 @@ static inline int
 PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, PyObject *callable, PyObject *arg0)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0)
         : 0;
 }
@@ -236,7 +246,7 @@ static inline int
 PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, int lineno)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireLineEvent(state, codelike, offset, lineno) : 0;
 }
 
@@ -245,7 +255,7 @@ static inline int
 PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, PyObject *target_offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireJumpEvent(state, codelike, offset, target_offset)
         : 0;
 }
@@ -256,7 +266,7 @@ static inline int
 PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
                              int32_t offset, PyObject *target_offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireBranchEvent(state, codelike, offset, target_offset)
         : 0;
 }
@@ -286,7 +296,7 @@ static inline int
 PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset, PyObject *retval)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval) : 0;
 }
 
@@ -298,7 +308,7 @@ static inline int
 PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyThrowEvent(state, codelike, offset) : 0;
 }
 
@@ -307,7 +317,7 @@ static inline int
 PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                             int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireRaiseEvent(state, codelike, offset) : 0;
 }
 
@@ -316,7 +326,7 @@ static inline int
 PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireReraiseEvent(state, codelike, offset) : 0;
 }
 
@@ -325,7 +335,7 @@ static inline int
 PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
                                        PyObject *codelike, int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireExceptionHandledEvent(state, codelike, offset) : 0;
 }
 
@@ -334,7 +344,7 @@ static inline int
 PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                              int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireCRaiseEvent(state, codelike, offset) : 0;
 }
 
@@ -343,7 +353,7 @@ static inline int
 PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FirePyUnwindEvent(state, codelike, offset) : 0;
 }
 
@@ -355,7 +365,9 @@ PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                     PyObject *codelike, int32_t offset,
                                     PyObject *value)
 {
-    return state->active
+    return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireStopIterationEvent(state, codelike, offset, value)
         : 0;
 }
+
+#undef _PyMonitoring_IS_ACTIVE

@@ -102,8 +102,8 @@ static const uint8_t event_types[N_EVENTS] = {
 };
 
 /* The code-like: what tools get where Python code passes its code object.
- * They know it by the three co_* attributes, and can refer to it weakly to
- * remember something about it.
+ * They know it by the three co_* attributes, and the interpreter refers to it
+ * weakly to remember what a tool disabled in it.
  *
  * The states are part of it because it is entered again and again: as long as
  * no tool changes anything, EnterScope sees by the version that there is

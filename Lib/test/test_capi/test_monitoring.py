@@ -933,9 +933,227 @@ class TestPendingException(MonitoringTestCase):
                 self.assertEqual(chain(raised), [raised, pending])
 
 
-class TestDisable(MonitoringTestCase):
+class Plain:
+    """A code-like that is no code object."""
 
-    def test_disable(self):
+    co_name = "plain"
+    co_filename = "plain.src"
+    co_firstlineno = 1
+
+
+def make_codelikes():
+    """One code-like of each kind that can be weakly referenced."""
+    namespace = {}
+    exec("def function():\n    a = 1\n    return a\n", namespace)
+    return {
+        "type of C": _testcapi.WeakCodeLike(0),
+        "code object": namespace["function"].__code__,
+        "empty code object": _testcapi.code_newempty("empty.src", "empty", 1),
+        "object": Plain(),
+    }
+
+
+class CodelikeTestCase(MonitoringTestCase):
+    """Events of any code-like, told by a producer that fires each in turn."""
+
+    def setUp(self):
+        super().setUp()
+        self.codelikes = make_codelikes()
+
+    def each_codelike(self, check):
+        """Call check(codelike, fresh) for each kind and each kind of states."""
+        for kind, codelike in make_codelikes().items():
+            for fresh in (True, False):
+                with self.subTest(kind=kind, fresh=fresh):
+                    check(codelike, fresh)
+                for tool in range(6):
+                    monitoring.set_events(tool, 0)
+                monitoring.restart_events()
+
+    def tell(self, codelike, name, result=None, *, tool=TOOL, events=None):
+        """Have a tool listen to an event; return what it is told of codelike.
+
+        result is what the callback returns.  The event set is that of the
+        event; with events=0 the tool does not listen.
+        """
+        told = []
+
+        def callback(code, *args):
+            if code is codelike:
+                told.append(args[0])
+                return result
+
+        monitoring.register_callback(tool, getattr(E, name), callback)
+        if events is None:
+            events = EVENT_SETS[name]
+        monitoring.set_events(tool, events)
+        return told
+
+
+def line_producer(codelike, lines, **kwargs):
+    return _testcapi.Producer(
+        codelike, (IDS["PY_START"], IDS["LINE"]),
+        tuple((IDS["LINE"], offset, line)
+              for offset, line in enumerate(lines)), **kwargs)
+
+
+class TestDisable(CodelikeTestCase):
+
+    def test_each_line_once(self):
+        # What a coverage tool does.
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2, 3, 2, 3, 4), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2, 3, 4])
+            # A new array of states, an old location.
+            line_producer(codelike, (5, 4, 3), fresh=fresh)()
+            self.assertEqual(lines, [1, 2, 3, 4, 5])
+
+        self.each_codelike(check)
+
+    def test_each_location_once(self):
+        names = sorted(CAN_DISABLE - {"LINE"})
+        args = {case.name: case.args for case in make_cases()}
+
+        def check(codelike, fresh):
+            actions = [(IDS[name], offset, *args[name])
+                       for offset in (0, 7, 2**31 - 1, 7) for name in names]
+            producer = _testcapi.Producer(
+                codelike, tuple(IDS[name] for name in names), tuple(actions),
+                fresh=fresh)
+            told = {}
+            for tool, result in ((TOOL, DISABLE), (OTHER_TOOL, None)):
+                for name in names:
+                    told[tool, name] = self.tell(codelike, name, result,
+                                                 tool=tool)
+                monitoring.set_events(tool, sum(EVENT_SETS[name]
+                                                for name in names))
+            producer()
+            producer()
+            for name in names:
+                self.assertEqual(told[TOOL, name], [0, 7, 2**31 - 1], name)
+                self.assertEqual(told[OTHER_TOOL, name],
+                                 [0, 7, 2**31 - 1, 7] * 2, name)
+
+        self.each_codelike(check)
+
+    def test_other_codelikes_are_not_disabled(self):
+        producers = []
+        told = []
+        for codelike in self.codelikes.values():
+            producers.append(line_producer(codelike, (1, 2)))
+        monitoring.register_callback(
+            TOOL, E.LINE, lambda code, line:
+            told.append((code, line)) or DISABLE
+            if code in self.codelikes.values() else None)
+        monitoring.set_events(TOOL, E.LINE)
+        for producer in producers * 2:
+            producer()
+        monitoring.set_events(TOOL, 0)
+        self.assertEqual(told, [(codelike, line)
+                                for codelike in self.codelikes.values()
+                                for line in (1, 2)])
+
+    def test_holds_across_changes(self):
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            producer()
+            monitoring.set_events(OTHER_TOOL, E.PY_START)
+            producer()
+            monitoring.set_events(TOOL, 0)
+            producer()
+            monitoring.set_events(TOOL, E.LINE | E.PY_START)
+            producer()
+            again = self.tell(codelike, "LINE")
+            producer()
+            self.assertEqual(lines, [1, 2])
+            self.assertEqual(again, [])
+
+        self.each_codelike(check)
+
+    def test_restart_events(self):
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            producer()
+            monitoring.restart_events()
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2, 1, 2])
+
+        self.each_codelike(check)
+
+    def test_free_tool_id(self):
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            others = self.tell(codelike, "LINE", DISABLE, tool=OTHER_TOOL)
+            producer()
+            monitoring.free_tool_id(TOOL)
+            monitoring.use_tool_id(TOOL, "another")
+            producer()
+            self.assertEqual(lines, [1, 2, 1, 2])
+            self.assertEqual(others, [1, 2])
+
+        self.each_codelike(check)
+
+    def test_address_used_again(self):
+        addresses = set()
+        told = []
+        for i in range(300):
+            codelike = Plain()
+            addresses.add(id(codelike))
+            told.append(self.tell(codelike, "LINE", DISABLE))
+            producer = line_producer(codelike, (1, 2))
+            producer()
+            producer()
+            del producer, codelike
+            monitoring.register_callback(TOOL, E.LINE, None)
+        self.assertLess(len(addresses), 300)
+        self.assertEqual(told, [[1, 2]] * 300)
+
+    def test_codelike_is_not_kept_alive(self):
+        codelike = Plain()
+        codelike.itself = codelike
+        alive = weakref.ref(codelike)
+        producer = line_producer(codelike, (1, 2))
+        monitoring.register_callback(TOOL, E.LINE, lambda *args: DISABLE)
+        monitoring.set_events(TOOL, E.LINE)
+        producer()
+        monitoring.set_events(TOOL, 0)
+        del codelike, producer
+        gc.collect()
+        self.assertIsNone(alive())
+
+    def test_memory_goes_with_the_codelike(self):
+        def run():
+            codelikes = [Plain() for _ in range(2000)]
+            for codelike in codelikes:
+                line_producer(codelike, range(20))()
+
+        monitoring.register_callback(TOOL, E.LINE, lambda *args: DISABLE)
+        monitoring.set_events(TOOL, E.LINE)
+        run()
+        before = sys.getallocatedblocks()
+        run()
+        grown = sys.getallocatedblocks() - before
+        monitoring.set_events(TOOL, 0)
+        self.assertLess(grown, 200)
+
+    def test_many_locations(self):
+        codelike = Plain()
+        number = 20_000
+        producer = line_producer(codelike, range(number))
+        lines = self.tell(codelike, "LINE", DISABLE)
+        producer()
+        producer()
+        self.assertEqual(lines, list(range(number)))
+
+    def test_without_weak_references(self):
+        # The state is off until it is next written.
         def check(case, calls):
             others = self.listen(case.name, tool=OTHER_TOOL)
             disabling = self.listen(case.name,
@@ -968,6 +1186,186 @@ class TestDisable(MonitoringTestCase):
 
         self.each_case(check, [case for case in make_cases()
                                if case.name not in CAN_DISABLE])
+
+
+class TestLocalEvents(CodelikeTestCase):
+
+    def set_local(self, codelike, events, tool=TOOL):
+        monitoring.set_local_events(tool, codelike, events)
+        self.addCleanup(monitoring.set_local_events, tool, codelike, 0)
+
+    def test_only_that_codelike(self):
+        for kind, codelike in self.codelikes.items():
+            with self.subTest(kind):
+                lines = {name: self.tell(other, "LINE", events=0, tool=tool)
+                         for tool, (name, other)
+                         in enumerate(self.codelikes.items())}
+                for tool in range(len(lines)):
+                    monitoring.set_local_events(tool, codelike, E.LINE)
+                for other in self.codelikes.values():
+                    line_producer(other, (1, 2))()
+                for tool in range(len(lines)):
+                    monitoring.set_local_events(tool, codelike, 0)
+                line_producer(codelike, (3,))()
+                self.assertEqual(lines.pop(kind), [1, 2])
+                self.assertEqual(list(lines.values()), [[]] * len(lines))
+
+    def test_get_and_set(self):
+        for kind, codelike in self.codelikes.items():
+            with self.subTest(kind):
+                for events in (E.LINE, E.PY_START | E.CALL, 0, E.JUMP):
+                    monitoring.set_local_events(TOOL, codelike, events)
+                    self.assertEqual(
+                        monitoring.get_local_events(TOOL, codelike), events)
+                    self.assertEqual(
+                        monitoring.get_local_events(OTHER_TOOL, codelike), 0)
+                monitoring.set_local_events(TOOL, codelike, 0)
+                self.assertRaises(ValueError, monitoring.set_local_events,
+                                  TOOL, codelike, E.RAISE)
+                self.assertRaises(ValueError, monitoring.set_local_events,
+                                  TOOL, codelike, E.C_RETURN)
+                monitoring.free_tool_id(TOOL)
+                self.assertRaises(ValueError, monitoring.set_local_events,
+                                  TOOL, codelike, E.LINE)
+                monitoring.use_tool_id(TOOL, "test")
+                self.assertEqual(
+                    monitoring.get_local_events(TOOL, codelike), 0)
+
+    def test_not_a_codelike(self):
+        class Incomplete:
+            co_name = co_filename = "x"
+
+        class Failing(Incomplete):
+            @property
+            def co_firstlineno(self):
+                raise OSError("fails")
+
+        for codelike in (None, "x", object(), Incomplete(), self.codelike):
+            with self.subTest(codelike):
+                self.assertRaises(TypeError, monitoring.set_local_events,
+                                  TOOL, codelike, E.LINE)
+                self.assertRaises(TypeError, monitoring.get_local_events,
+                                  TOOL, codelike)
+        self.assertRaises(OSError, monitoring.set_local_events, TOOL,
+                          Failing(), E.LINE)
+
+    def test_beside_global_events(self):
+        codelike = self.codelikes["object"]
+        lines = self.tell(codelike, "LINE")
+        starts = self.tell(codelike, "PY_START", events=E.LINE)
+        producer = _testcapi.Producer(
+            codelike, (IDS["LINE"], IDS["PY_START"]),
+            ((IDS["PY_START"], 0), (IDS["LINE"], 1, 10)))
+        producer()
+        self.set_local(codelike, E.PY_START | E.LINE)
+        producer()
+        monitoring.set_events(TOOL, 0)
+        producer()
+        monitoring.set_local_events(TOOL, codelike, 0)
+        producer()
+        self.assertEqual(lines, [10] * 3)
+        self.assertEqual(starts, [0] * 2)
+
+    def test_nothing_is_paid_without(self):
+        codelike = _testcapi.WeakCodeLike(1)
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        other = _testcapi.WeakCodeLike(1)
+        enter(other, "LINE")
+        self.assertEqual(other.states, bytes([1 << TOOL, 0]))
+        monitoring.set_local_events(TOOL, codelike, 0)
+        enter(other, "LINE")
+        self.assertEqual(other.states, bytes(2))
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        enter(other, "LINE")
+        self.assertEqual(other.states, bytes([1 << TOOL, 0]))
+        del codelike
+        enter(other, "LINE")
+        self.assertEqual(other.states, bytes(2))
+
+    def test_switched_in_mid_scope(self):
+        codelike = _testcapi.WeakCodeLike(1)
+        lines = self.tell(codelike, "LINE", events=0)
+        enter(codelike, "LINE")
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        _testcapi.fire_event_line(codelike, 0, 1)
+        enter(codelike, "LINE")
+        _testcapi.fire_event_line(codelike, 0, 2)
+        monitoring.set_local_events(TOOL, codelike, 0)
+        _testcapi.fire_event_line(codelike, 0, 3)
+        self.assertEqual(lines, [2])
+
+    def test_answers_to_calls(self):
+        codelike = self.codelikes["object"]
+        names = ("CALL", "C_RETURN", "C_RAISE")
+        told = {name: self.tell(codelike, name, events=0) for name in names}
+        self.set_local(codelike, E.CALL | E.C_RETURN | E.C_RAISE)
+        producer = _testcapi.Producer(
+            codelike, tuple(IDS[name] for name in names),
+            ((IDS["CALL"], 1, len, 1), (IDS["C_RETURN"], 1, 1),
+             (IDS["CALL"], 2, len, 1), (IDS["C_RAISE"], 2, KeyError())))
+        producer()
+        self.assertEqual(told, {"CALL": [1, 2], "C_RETURN": [1],
+                                "C_RAISE": [2]})
+
+    def test_disable(self):
+        codelike = self.codelikes["object"]
+        lines = self.tell(codelike, "LINE", DISABLE, events=0)
+        self.set_local(codelike, E.LINE)
+        producer = line_producer(codelike, (1, 2, 1))
+        producer()
+        monitoring.set_local_events(TOOL, codelike, 0)
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        producer()
+        self.assertEqual(lines, [1, 2])
+        monitoring.restart_events()
+        producer()
+        self.assertEqual(lines, [1, 2, 1, 2])
+
+    def test_bytecode_has_its_own(self):
+        namespace = {}
+        exec("def function():\n    a = 1\n    return a\n", namespace)
+        function = namespace["function"]
+        code = function.__code__
+        lines = self.tell(code, "LINE", DISABLE, events=0)
+        self.set_local(code, E.LINE)
+        producer = line_producer(code, (2, 3))
+        function(), function()
+        producer(), producer()
+        self.assertEqual(lines, [2, 3, 2, 3])
+
+    def test_free_tool_id(self):
+        for kind, codelike in self.codelikes.items():
+            with self.subTest(kind):
+                lines = self.tell(codelike, "LINE", events=0)
+                others = self.tell(codelike, "LINE", events=0,
+                                   tool=OTHER_TOOL)
+                self.set_local(codelike, E.LINE)
+                self.set_local(codelike, E.LINE, OTHER_TOOL)
+                monitoring.free_tool_id(TOOL)
+                monitoring.use_tool_id(TOOL, "another")
+                line_producer(codelike, (1, 2))()
+                monitoring.set_local_events(OTHER_TOOL, codelike, 0)
+                self.assertEqual(lines, [])
+                self.assertEqual(others, [1, 2])
+
+    def test_many_codelikes(self):
+        codelikes = [Plain() for _ in range(1000)]
+        told = []
+        monitoring.register_callback(
+            TOOL, E.LINE, lambda code, line: told.append((code, line)))
+        for codelike in codelikes[::2]:
+            monitoring.set_local_events(TOOL, codelike, E.LINE)
+        for line, codelike in enumerate(codelikes):
+            line_producer(codelike, (line,))()
+        expected = [(codelike, line) for line, codelike
+                    in enumerate(codelikes) if line % 2 == 0]
+        self.assertEqual(told, expected)
+        told.clear()
+        del codelikes[::4], codelike
+        expected.clear()
+        for line, codelike in enumerate(codelikes):
+            line_producer(codelike, (line,))()
+        self.assertEqual(len(told), 250)
 
 
 class TestMemory(MonitoringTestCase):
