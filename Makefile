@@ -9,7 +9,10 @@
 # CPYTHON=PATH names a CPython source directory or archive to start from.
 
 PYTHON = python3
-SERIES = $(PYTHON) series/series.py
+SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
+	    echo "this machine lacks $(PYTHON): apt-get install python3" >&2; \
+	    exit 1; }; \
+	$(PYTHON) series/series.py
 
 export CPYTHON
 

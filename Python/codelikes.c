@@ -278,7 +278,9 @@ codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef died_method = {"codelike_died", codelike_died, METH_O, NULL};
+static PyMethodDef died_method = {
+    "codelike_died", codelike_died, METH_O, NULL
+};
 
 static PyType_Spec entry_spec = {
     .name = "sys.monitoring.codelike",
@@ -466,8 +468,11 @@ _Py_codelike_get_local_events(PyInterpreterState *interp, PyObject *codelike,
     uint32_t events = 0;
     LOCK(state);
     codelike_entry *entry = find_codelike(state, codelike);
-    for (int event = 0; entry && event < _PY_MONITORING_LOCAL_EVENTS; event++) {
-        events |= (uint32_t)(entry->local_tools[event] >> tool & 1) << event;
+    if (entry != NULL) {
+        for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
+            events |= (uint32_t)(entry->local_tools[event] >> tool & 1)
+                      << event;
+        }
     }
     UNLOCK(state);
     return events;

@@ -447,8 +447,8 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
         }
     }
     /* Threads may write the same states.  Held from where the version is read,
-       the lock keeps older states from being written over newer ones: global
-       events change only while no thread is here, local ones under the lock. */
+       the lock keeps older states from being written over newer ones.  Global
+       events change only while no thread is here, local ones under it. */
     _Py_codelikes_lock(interp);
     for (Py_ssize_t i = 0; i < length; i++) {
         FT_ATOMIC_STORE_UINT8_RELAXED(

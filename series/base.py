@@ -34,14 +34,22 @@ BUILD_PRODUCTS = (
 class Base:
     """A directory that holds the pinned CPython."""
 
-    def __init__(self, root):
+    def __init__(self, root, series_root):
         self.root = Path(root)
+        # Begins the paths of the series if it lies within the base, none else.
+        self.series = os.path.relpath(series_root.resolve(),
+                                      self.root.resolve()) + "/"
 
     def files(self):
-        """Return the paths of the source files."""
+        """Return the paths of the source files.
+
+        An editor's lock, for one, is a symlink to nothing.
+        """
         return [path for path in walk(self.root)
-                if not any(fnmatchcase(path, pattern)
-                           for pattern in BUILD_PRODUCTS)]
+                if not path.startswith(self.series)
+                and not any(fnmatchcase(path, pattern)
+                            for pattern in BUILD_PRODUCTS)
+                and (self.root / path).is_file()]
 
     def check(self, series):
         """Check the version and each file that the series touches."""
@@ -86,9 +94,9 @@ class Base:
 def find_base(series, build, given):
     """Return the checked base; given is the value of CPYTHON=, or empty."""
     if given and Path(given).is_dir():
-        base = Base(given)
+        base = Base(given, series.root)
     else:
-        base = Base(build / "base")
+        base = Base(build / "base", series.root)
         if given:
             check_archive(Path(given), series)
         if not base.root.exists():

@@ -153,9 +153,12 @@ def repository_files(root):
 
 
 def walk(root):
-    """Yield the relative paths of the files below root, byte code aside."""
+    """Yield the relative paths of the files below root, byte code aside.
+
+    In a git worktree or a submodule, .git is a file.
+    """
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(set(folders) - {".git", "__pycache__"})
         relative = Path(folder).relative_to(root)
-        for name in sorted(files):
+        for name in sorted(set(files) - {".git"}):
             yield (relative / name).as_posix()

@@ -8,13 +8,14 @@ import sys
 if sys.version_info < (3, 9):
     sys.exit("series.py needs Python 3.9 or later: apt-get install python3")
 
+import fcntl
 import os
 from pathlib import Path
 
 from base import find_base
 import builder
 import checks
-from common import SeriesError
+from common import SeriesError, say
 import docs
 import export
 from manifest import Series
@@ -27,14 +28,26 @@ ROOT = Path(__file__).resolve().parent.parent
 def prepare():
     """Bring build/src up to date and return the series, its base and build/.
 
-    Everything is checked before anything is written.
+    Everything is checked before anything but the lock is written.
     """
-    series = Series(ROOT)
     build = Path(os.path.relpath(ROOT / "build"))
+    lock(build)
+    series = Series(ROOT)
     base = find_base(series, build, os.environ.get("CPYTHON"))
     changed = tree.patched_files(series, base)
     tree.write_tree(base, changed, build / "src")
     return series, base, build
+
+
+def lock(build):
+    """Keep build/ to this process until it ends: the file is not closed."""
+    build.mkdir(exist_ok=True)
+    file = os.open(build / ".lock", os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting", f"another command is using {build}")
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def run():

@@ -181,6 +181,37 @@ class TreeTest(FixtureCase):
         self.apply(self.stock)
         self.assert_patched()
 
+    def test_git_file_of_a_worktree_stays_behind(self):
+        for folder in (self.stock, self.stock / "Lib", self.root):
+            write(folder / ".git", b"gitdir: elsewhere\n")
+        self.apply(self.stock)
+        self.assertFalse(list((self.build / "src").rglob(".git")))
+
+    def test_series_within_the_base_stays_behind(self):
+        self.root = self.root.rename(self.stock / "series")
+        self.build = self.root / "build"
+        write(self.stock / "series.txt", b"stock's own")
+        link = self.top / "link"
+        link.symlink_to(self.stock)
+        for given in (self.stock, link, self.stock):
+            self.apply(given)
+            write(self.build / "made", b"")
+            self.assertFalse((self.build / "src/series").exists())
+        self.assertTrue((self.build / "src/series.txt").is_file())
+        self.assertFalse((self.build / "src.partial").exists())
+
+    def test_only_regular_files_are_taken(self):
+        (self.stock / "Python/.#other.c").symlink_to("user@host.1")
+        os.mkfifo(self.stock / "pipe")
+        (self.stock / "link.c").symlink_to("Python/other.c")
+        self.apply(self.stock)
+        source = self.build / "src"
+        self.assertFalse(os.path.lexists(source / "Python/.#other.c"))
+        self.assertFalse(os.path.lexists(source / "pipe"))
+        self.assertFalse((source / "link.c").is_symlink())
+        self.assertEqual((source / "link.c").read_bytes(),
+                         STOCK["Python/other.c"])
+
     def test_second_run_writes_nothing(self):
         self.apply()
         before = snapshot(self.build)
@@ -678,13 +709,19 @@ class CommandTest(FixtureCase):
         for path in (ROOT / "series").glob("*.py"):
             shutil.copy(path, self.root / "series")
 
-    def run_tool(self, *arguments, **environment):
-        return subprocess.run(
+    def start_tool(self, *arguments, stdin=subprocess.DEVNULL, **environment):
+        return subprocess.Popen(
             [sys.executable, "series/series.py", *arguments], cwd=self.root,
             env=dict(os.environ, CPYTHON=str(self.archive),
                      PYTHONDONTWRITEBYTECODE="1", **environment),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             universal_newlines=True)
+
+    def run_tool(self, *arguments, **environment):
+        with self.start_tool(*arguments, **environment) as process:
+            output, errors = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode,
+                                           output, errors)
 
     def test_success(self):
         result = self.run_tool("export")
@@ -698,6 +735,40 @@ class CommandTest(FixtureCase):
         self.assertEqual(result.stderr,
                          "Lib/extra.py: belongs to no patch, "
                          "series/series.json does not name it\n")
+        self.assertEqual(os.listdir(self.build), [".lock"])
+
+    def test_one_command_at_a_time(self):
+        # The first command goes on when its standard input ends.
+        git = self.top / "bin/git"
+        write(git, b'#!/bin/sh\n[ "$1" = init ] && cat\nexec %s "$@"\n'
+              % shutil.which("git").encode())
+        git.chmod(0o755)
+        path = f"{git.parent}{os.pathsep}{os.environ['PATH']}"
+        with self.start_tool("export", stdin=subprocess.PIPE,
+                             PATH=path) as first:
+            while not first.stdout.readline().startswith("tree "):
+                self.assertIsNone(first.poll())
+            with self.start_tool("export") as second:
+                line = second.stdout.readline()
+                first.communicate()
+                second.communicate()
+        self.assertEqual(line, "waiting    another command is using build\n")
+        self.assertEqual((first.returncode, second.returncode), (0, 0))
+
+    def test_missing_python(self):
+        shutil.copy(ROOT / "Makefile", self.root)
+        make = shutil.which("make")
+        for target in ("all", "test", "series", "check-series",
+                       "check-series-quick", "docs", "install"):
+            result = subprocess.run(
+                [make, target], cwd=self.root, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, universal_newlines=True,
+                env={"PATH": str(self.top), "LC_ALL": "C"})
+            self.assertEqual(result.stdout, "")
+            first, last = result.stderr.splitlines()
+            self.assertEqual(first, "this machine lacks python3: "
+                             "apt-get install python3")
+            self.assertTrue(last.endswith(" Error 1"), last)
         self.assertFalse(self.build.exists())
 
     def test_missing_programs(self):

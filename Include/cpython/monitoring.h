@@ -34,7 +34,7 @@
 #define PY_MONITORING_EVENT_PY_YIELD 3
 #define PY_MONITORING_EVENT_CALL 4
 #define PY_MONITORING_EVENT_LINE 5
-#define PY_MONITORING_EVENT_INSTRUCTION 6   /* bytecode only: no Fire function */
+#define PY_MONITORING_EVENT_INSTRUCTION 6   /* bytecode's: never fired here */
 #define PY_MONITORING_EVENT_JUMP 7
 #define PY_MONITORING_EVENT_BRANCH 8
 #define PY_MONITORING_EVENT_STOP_ITERATION 9
@@ -86,8 +86,9 @@ typedef struct _PyMonitoringState {
    that supports several.  Nested and recursive scopes may share it.
 
    May be called with an exception set, and keeps it.  A tool that starts to
-   listen later is seen from the next call on; one that stops is no longer
-   called from that moment.
+   listen later is called from the next call on; one that stops is no longer
+   called from that moment.  (If it starts again while the states still name
+   it, it is called at once.)
 
    Errors: ValueError for an id that is no event type.  The states and
    *version are then unchanged, and no scope was entered. */

@@ -163,8 +163,7 @@ static CodeLike *
 as_codelike(PyObject *op)
 {
     if (Py_TYPE(op)->tp_dealloc != codelike_dealloc) {
-        PyErr_Format(PyExc_TypeError, "expected a code-like, got %s",
-                     Py_TYPE(op)->tp_name);
+        PyErr_Format(PyExc_TypeError, "%T is no code-like of _testcapi", op);
         return NULL;
     }
     return (CodeLike *)op;
@@ -438,9 +437,9 @@ static PyMethodDef methods[] = {
 /* Producer(codelike, events, actions, *, fresh=True): a function of foreign
    code.  A call enters a scope of the event types, does the actions and exits.
    An action is a tuple (event, offset, ...), to fire; a callable, to call; or
-   None, to enter the scope again.  Any object can be the code-like.  The
-   states are on the C stack and cleared at each call if fresh is true,
-   otherwise they live as long as the producer. */
+   None, to enter the scope again.  Any object can be the code-like.  If fresh
+   is true the states are on the C stack, not initialized, with version 0 at
+   each call; otherwise they live as long as the producer. */
 typedef struct {
     PyObject_HEAD
     PyObject *codelike;
@@ -523,8 +522,11 @@ producer_fire(Producer *self, PyMonitoringState *states, PyObject *action)
         return -1;
     }
     int event = PyLong_AsInt(PyTuple_GET_ITEM(action, 0));
+    if (event == -1 && PyErr_Occurred()) {
+        return -1;
+    }
     int offset = PyLong_AsInt(PyTuple_GET_ITEM(action, 1));
-    if (PyErr_Occurred()) {
+    if (offset == -1 && PyErr_Occurred()) {
         return -1;
     }
     for (Py_ssize_t i = 0; i < self->length; i++) {

@@ -990,6 +990,19 @@ class ScriptTests(unittest.TestCase):
                    for line in lines[1:]),
             [("1", "10(MAIN)"), ("2", "700(LIST)")])
 
+    def test_profile_of_calls(self):
+        path = "programs/cipher.bas"
+        hits = dict(re.findall(r"^ *(\d+) +x(\d+) ",
+                               self.script("listing.py", path).stdout,
+                               re.MULTILINE))
+        done = self.script("profile_subs.py", path)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        calls = {re.search(r":(\d+)\(", line)[1]: line.split()[0]
+                 for line in done.stdout.splitlines()[1:]}
+        self.assertEqual(calls, {number: hits[number]
+                                 for number in ("10", "200", "300", "400")})
+        self.assertEqual(calls["300"], "92")
+
     def test_report(self):
         done = self.script("report.py")
         self.assertEqual((done.returncode, done.stderr), (0, ""))

@@ -1,10 +1,11 @@
 /* tinybasic: an interpreter of Tiny BASIC that tells sys.monitoring what the
  * BASIC program does.
  *
- * It is an example of a producer.  The producer's own part is the first
- * section: the code-like, the scope, and what is fired in it.  The rest is a
- * small interpreter, which works on the text of the program.  The same code
- * checks each line when the program is loaded and runs it later.
+ * It is an example of a producer.  The part to copy from is its first section,
+ * "The producer", from the marker [code-like] to [call end]: the code-like,
+ * the scope, and what is fired in it.  The rest is a small interpreter, which
+ * works on the text of the program.  The same code checks each line when the
+ * program is loaded and runs it later.
  *
  * How BASIC maps to events:
  * - The main program and each target of a GOSUB are code-likes, and each time
@@ -202,7 +203,8 @@ run_scope(Run *run, Subroutine *code, int32_t offset)
     int32_t caller_offset = run->offset;
 
     if (PyMonitoring_EnterScope(code->states, &code->version,
-                                event_types, N_EVENTS) < 0) {
+                                event_types, N_EVENTS) < 0)
+    {
         return -1;
     }
     run->code = code;
@@ -224,12 +226,14 @@ run_scope(Run *run, Subroutine *code, int32_t offset)
          * and this line is where that one comes from. */
         add_traceback(run);
         if (PyMonitoring_FireRaiseEvent(&code->states[ON_RAISE],
-                                        (PyObject *)code, run->offset) < 0) {
+                                        (PyObject *)code, run->offset) < 0)
+        {
             add_traceback(run);
         }
         if (PyMonitoring_FirePyUnwindEvent(&code->states[ON_PY_UNWIND],
                                            (PyObject *)code,
-                                           run->offset) < 0) {
+                                           run->offset) < 0)
+        {
             add_traceback(run);
         }
     }
@@ -247,7 +251,8 @@ fire_line(Run *run)
     /* A scope may last: entering it once more, which costs next to nothing,
      * lets tools in that came after it began.  One ExitScope stays enough. */
     if (PyMonitoring_EnterScope(run->code->states, &run->code->version,
-                                event_types, N_EVENTS) < 0) {
+                                event_types, N_EVENTS) < 0)
+    {
         return -1;
     }
     return PyMonitoring_FireLineEvent(
@@ -289,12 +294,14 @@ call(Run *run, PyObject *callable, PyObject *args)
         arg0 = PyTuple_GET_ITEM(args, 0);
     }
     if (PyMonitoring_FireCallEvent(&code->states[ON_CALL], (PyObject *)code,
-                                   run->offset, callable, arg0) < 0) {
+                                   run->offset, callable, arg0) < 0)
+    {
         return NULL;
     }
     PyObject *result = PyObject_Call(callable, args, NULL);
     if (PyFunction_Check(PyMethod_Check(callable)
-                         ? PyMethod_GET_FUNCTION(callable) : callable)) {
+                         ? PyMethod_GET_FUNCTION(callable) : callable))
+    {
         /* Written in Python: its own PY_RETURN or PY_UNWIND told the end. */
         return result;
     }
@@ -306,7 +313,8 @@ call(Run *run, PyObject *callable, PyObject *args)
     }
     else if (PyMonitoring_FireCReturnEvent(&code->states[ON_C_RETURN],
                                            (PyObject *)code, run->offset,
-                                           result) < 0) {
+                                           result) < 0)
+    {
         Py_CLEAR(result);
     }
     return result;
@@ -980,8 +988,8 @@ run_statement(Run *run)
     if (token == T_REM) {
         run->next += strcspn(run->next, "\n");
     }
-    if (token < T_AND || token == T_AND || token == T_INTO || token == T_MOD
-        || token == T_OR || token >= T_STEP)
+    if (token <= T_AND || token == T_INTO || token == T_MOD || token == T_OR
+        || token >= T_STEP)
     {
         unexpected(run, "a statement");
         return -1;
@@ -1128,7 +1136,8 @@ program_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *filename;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "sO&:Program", names,
                                      &source, PyUnicode_FSDecoder,
-                                     &filename)) {
+                                     &filename))
+    {
         return NULL;
     }
     Program *self = (Program *)type->tp_alloc(type, 0);
@@ -1160,7 +1169,8 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *functions = NULL, *input = Py_None, *output = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O!OO:run", names,
                                      &PyDict_Type, &functions, &input,
-                                     &output)) {
+                                     &output))
+    {
         return NULL;
     }
     if (output == Py_None && (output = PySys_GetObject("stdout")) == NULL) {

@@ -361,12 +361,12 @@ class TestScopes(MonitoringTestCase):
             _testcapi.fire_event_line(self.codelike, 0, 3)
             monitoring.set_events(TOOL, 0)
             _testcapi.fire_event_line(self.codelike, 0, 4)
+            # It listened when the scope was entered.
             monitoring.set_events(TOOL, E.LINE)
             _testcapi.fire_event_line(self.codelike, 0, 5)
         self.assertEqual([call[2] for call in calls], [2, 3, 5])
 
     def test_mid_scope_repeat(self):
-        script = []
         codelike = _testcapi.CodeLike(0)
         lines = (IDS["LINE"], 0, 1), (IDS["LINE"], 0, 2), (IDS["LINE"], 0, 3)
         for fresh in (True, False):
@@ -457,7 +457,10 @@ class TestScopes(MonitoringTestCase):
         two = _testcapi.CodeLike(4)
         # Not zip(): nothing of this may be seen by anything but the scopes.
         first, second = generator(one), generator(two)
-        next(first), next(second), next(first), next(second)
+        next(first)
+        next(second)
+        next(first)
+        next(second)
         self.assertIsNone(next(second, None))
         self.assertIsNone(next(first, None))
         expected = ["PY_START", "PY_YIELD", "PY_RESUME", "PY_YIELD",
@@ -467,8 +470,6 @@ class TestScopes(MonitoringTestCase):
                 [call[0] for call in calls if call[1] is codelike], expected)
 
     def test_events_that_change_while_a_generator_is_suspended(self):
-        calls = self.listen("PY_START")
-
         def generator():
             enter(self.codelike, "PY_RESUME")
             exit_scope()
@@ -500,6 +501,12 @@ class TestFiring(MonitoringTestCase):
                 monitoring.set_events(TOOL, EVENT_SETS[case.name])
                 with scope(self.codelike, case.name):
                     fire(case, self.codelike)
+                # The tool is passed over, not the next ones.
+                others = self.listen(case.name, tool=TOOL - 1)
+                with scope(self.codelike, case.name):
+                    fire(case, self.codelike)
+                self.assertEqual(len(others), 1)
+                monitoring.set_events(TOOL - 1, 0)
 
     def test_switched_off_in_mid_scope(self):
         def check(case, calls):
@@ -670,6 +677,44 @@ class TestFiring(MonitoringTestCase):
                     self.assertEqual(caller(case), "returned")
                 monitoring.set_events(TOOL, 0)
                 self.assertEqual(len(errors), 1)
+
+    def test_f_lineno_under_call_tracing(self):
+        # A trace function may set it, until it comes to a producer's event.
+        def callback(code, offset, exc):
+            try:
+                traced.f_lineno = traced.f_lineno
+            except ValueError as error:
+                errors.append(error)
+
+        def trace(frame, event, arg):
+            nonlocal traced
+            if frame.f_code is not target.__code__:
+                return None
+            if event == "line" and traced is None:
+                traced = frame
+                sys.call_tracing(_testcapi.fire_event_py_throw,
+                                 (self.codelike, 0, KeyError()))
+                frame.f_lineno = frame.f_lineno
+                allowed.append(frame)
+            return trace
+
+        def target():
+            pass
+
+        traced = None
+        errors = []
+        allowed = []
+        # Bytecode of this test has no PY_THROW.
+        monitoring.register_callback(TOOL, E.PY_THROW, callback)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        enter(self.codelike, "PY_THROW")
+        sys.settrace(trace)
+        try:
+            target()
+        finally:
+            sys.settrace(None)
+        self.assertEqual(len(errors), 1)
+        self.assertEqual(len(allowed), 1)
 
     def test_legacy_tools_get_nothing(self):
         def program():
@@ -961,7 +1006,7 @@ class CodelikeTestCase(MonitoringTestCase):
         self.codelikes = make_codelikes()
 
     def each_codelike(self, check):
-        """Call check(codelike, fresh) for each kind and each kind of states."""
+        """Call check(codelike, fresh) for each kind of both."""
         for kind, codelike in make_codelikes().items():
             for fresh in (True, False):
                 with self.subTest(kind=kind, fresh=fresh):
@@ -1161,6 +1206,8 @@ class TestDisable(CodelikeTestCase):
             enter(self.codelike, case.name)
             for _ in range(3):
                 fire(case, self.codelike)
+                # Nothing changed, so nothing is written.
+                enter(self.codelike, case.name)
             self.assertEqual(len(disabling), 1)
             self.assertEqual(len(others), 3)
             monitoring.restart_events()
@@ -1174,13 +1221,16 @@ class TestDisable(CodelikeTestCase):
     def test_cannot_disable(self):
         def check(case, calls):
             disabling = self.listen(case.name, callback=lambda *args: DISABLE)
+            others = self.listen(case.name, tool=TOOL - 1)
             enter(self.codelike, case.name)
             message = (f"^Cannot disable {case.name} events. "
                        "Callback removed.$")
             with self.assertRaisesRegex(ValueError, message):
                 fire(case, self.codelike)
+            self.assertEqual(others, [])
             fire(case, self.codelike)
             self.assertEqual(len(disabling), 1)
+            self.assertEqual(len(others), 1)
             self.assertIsNone(monitoring.register_callback(
                 TOOL, getattr(E, case.name), None))
 
@@ -1220,6 +1270,7 @@ class TestLocalEvents(CodelikeTestCase):
                     self.assertEqual(
                         monitoring.get_local_events(OTHER_TOOL, codelike), 0)
                 monitoring.set_local_events(TOOL, codelike, 0)
+                self.assertEqual(weakref.getweakrefcount(codelike), 0)
                 self.assertRaises(ValueError, monitoring.set_local_events,
                                   TOOL, codelike, E.RAISE)
                 self.assertRaises(ValueError, monitoring.set_local_events,
@@ -1329,8 +1380,9 @@ class TestLocalEvents(CodelikeTestCase):
         lines = self.tell(code, "LINE", DISABLE, events=0)
         self.set_local(code, E.LINE)
         producer = line_producer(code, (2, 3))
-        function(), function()
-        producer(), producer()
+        for _ in range(2):
+            function()
+            producer()
         self.assertEqual(lines, [2, 3, 2, 3])
 
     def test_free_tool_id(self):
@@ -1379,11 +1431,13 @@ class TestMemory(MonitoringTestCase):
         value = Case("STOP_ITERATION", "stop_iteration", (7,), None)
         for case in [*make_cases(offset), value]:
             with self.subTest(case.fire):
-                name = getattr(E, case.name)
-                monitoring.register_callback(TOOL, name, lambda *args: None)
+                # What a callback returns must not leak either.
+                monitoring.register_callback(TOOL, getattr(E, case.name),
+                                             lambda *args: object())
                 monitoring.set_events(TOOL, EVENT_SETS[case.name])
                 with scope(self.codelike, case.name):
-                    run(case, 10)
+                    # As many as are counted: free lists fill up.
+                    run(case, 500)
                     before = sys.getallocatedblocks()
                     run(case, 500)
                     leaked = sys.getallocatedblocks() - before
@@ -1406,7 +1460,7 @@ class TestMemory(MonitoringTestCase):
         monitoring.register_callback(TOOL, E.PY_THROW, fail)
         monitoring.set_events(TOOL, E.PY_THROW)
         enter(self.codelike, "PY_THROW")
-        run(10)
+        run(500)
         before = sys.getallocatedblocks()
         run(500)
         leaked = sys.getallocatedblocks() - before
@@ -1476,6 +1530,8 @@ class TestMemory(MonitoringTestCase):
 
 class TestInterpreters(MonitoringTestCase):
 
+    @unittest.skipIf(support.Py_GIL_DISABLED,
+                     "_testcapi does not load in subinterpreters")
     def test_interpreters_do_not_see_each_other(self):
         calls = self.listen("LINE")
         code = textwrap.dedent("""
