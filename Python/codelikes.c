@@ -6,6 +6,7 @@
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
 #include "pycore_pyatomic_ft_wrappers.h"
 #include "pycore_pystate.h"       // _PyInterpreterState_GET()
+#include "pycore_waiting_calls.h"
 #include "pycore_weakref.h"
 
 #ifdef Py_GIL_DISABLED
@@ -32,6 +33,7 @@ typedef struct _Py_codelike {
     size_t num_locations;
     size_t num_slots;             // 0 or a power of two
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
+    bool watched;                 // calls may wait for it
 } codelike_entry;
 
 static uint64_t
@@ -236,17 +238,17 @@ is_empty(codelike_entry *entry)
             return false;
         }
     }
-    return entry->locations == NULL;
+    return entry->locations == NULL && !entry->watched;
 }
 
-/* Take out every entry that holds nothing; return them as a list. */
+/* Take out every entry, or those that hold nothing; return them as a list. */
 static codelike_entry *
-remove_empty(codelikes_state *state)
+remove_entries(codelikes_state *state, bool all)
 {
     codelike_entry *removed = NULL;
     for (size_t i = 0; i < state->num_slots; ) {
         codelike_entry *entry = state->slots[i];
-        if (entry == NULL || !is_empty(entry)) {
+        if (entry == NULL || !(all || is_empty(entry))) {
             i++;
             continue;
         }
@@ -270,11 +272,17 @@ release_removed(codelike_entry *removed)
 static PyObject *
 codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
 {
-    codelikes_state *state = &_PyInterpreterState_GET()->codelikes;
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    codelikes_state *state = &interp->codelikes;
     LOCK(state);
     codelike_entry *removed = remove_entry(state, (codelike_entry *)ref);
     UNLOCK(state);
-    Py_XDECREF(removed);
+    if (removed != NULL) {
+        if (removed->watched) {
+            _Py_waiting_calls_forget_codelike(interp, removed->address);
+        }
+        Py_DECREF(removed);
+    }
     Py_RETURN_NONE;
 }
 
@@ -433,6 +441,23 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
 }
 
 int
+_Py_codelike_watch(PyInterpreterState *interp, PyObject *codelike)
+{
+    if (!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {
+        return 0;
+    }
+    codelikes_state *state = &interp->codelikes;
+    LOCK(state);
+    codelike_entry *entry = get_locked(state, codelike);
+    if (entry == NULL) {
+        return -1;
+    }
+    entry->watched = true;
+    UNLOCK(state);
+    return 0;
+}
+
+int
 _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
                               int tool, uint32_t events)
 {
@@ -491,7 +516,7 @@ _Py_codelikes_restart(PyInterpreterState *interp)
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         FT_ATOMIC_STORE_UINT8_RELAXED(state->has_disabled[event], 0);
     }
-    codelike_entry *removed = remove_empty(state);
+    codelike_entry *removed = remove_entries(state, false);
     UNLOCK(state);
     release_removed(removed);
 }
@@ -519,7 +544,7 @@ _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
                             entry->local_tools[event] & ~(1 << tool));
         }
     }
-    codelike_entry *removed = remove_empty(state);
+    codelike_entry *removed = remove_entries(state, false);
     UNLOCK(state);
     release_removed(removed);
 }
@@ -528,9 +553,10 @@ void
 _Py_codelikes_clear(PyInterpreterState *interp)
 {
     codelikes_state *state = &interp->codelikes;
-    for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
-        _Py_codelikes_free_tool(interp, tool);
-    }
+    LOCK(state);
+    codelike_entry *removed = remove_entries(state, true);
+    UNLOCK(state);
+    release_removed(removed);
     Py_CLEAR(state->type);
     Py_CLEAR(state->died);
 }

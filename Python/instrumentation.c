@@ -160,17 +160,16 @@ call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
     return err;
 }
 
-/* Fire an event whose callbacks take the nargs arguments after args[0].
-   args[2] is made here from number, the offset or line that is reported and
-   that can be disabled. */
-static int
-fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
-           PyObject **args, Py_ssize_t nargs)
+/* Return the tools to tell of an event, without those that disabled its
+   location; these are put into *disabled. */
+static uint8_t
+tools_to_tell(PyThreadState *tstate, PyMonitoringState *state, int event,
+              PyObject *codelike, int32_t offset, int number,
+              uint8_t *disabled)
 {
-    assert(args[1] != NULL);
-    PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
-    PyObject *codelike = args[1];
+    assert(codelike != NULL);
+    *disabled = 0;
     uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
                     & producer_tools(interp, codelike, event);
     if (tools == 0 || tstate->tracing) {
@@ -179,11 +178,20 @@ fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
     if (offset >= 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
         && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[event]))
     {
-        tools &= ~_Py_codelike_disabled_tools(interp, codelike, event, number);
-        if (tools == 0) {
-            return 0;
-        }
+        *disabled = tools & _Py_codelike_disabled_tools(interp, codelike,
+                                                        event, number);
     }
+    return tools & ~*disabled;
+}
+
+/* Tell the tools of an event whose callbacks take the nargs arguments after
+   args[0].  args[2] is made here from number, the offset or line that is
+   reported and that can be disabled. */
+static int
+tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
+           int event, int32_t offset, int number, PyObject **args,
+           Py_ssize_t nargs)
+{
     int err = -1;
     PyObject *pending = _PyErr_GetRaisedException(tstate);
     PyObject *stop = NULL;
@@ -225,6 +233,19 @@ done:
     return err;
 }
 
+/* Fire an event with the arguments of tell_tools(). */
+static int
+fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
+           PyObject **args, Py_ssize_t nargs)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    uint8_t disabled;
+    uint8_t tools = tools_to_tell(tstate, state, event, args[1], offset,
+                                  number, &disabled);
+    return tools == 0 ? 0 : tell_tools(tstate, state, tools, event, offset,
+                                       number, args, nargs);
+}
+
 static int
 fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
                  int32_t offset)
@@ -250,12 +271,67 @@ fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
     return fire_value_event(state, event, codelike, offset, exc);
 }
 
-static int
-fire_call_event(PyMonitoringState *state, int event, PyObject *codelike,
-                int32_t offset, PyObject *callable, PyObject *arg0)
+static bool
+is_python_function(PyObject *callable)
 {
-    PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
-    return fire_event(state, event, offset, offset, args, 4);
+    if (PyMethod_Check(callable)) {
+        callable = PyMethod_GET_FUNCTION(callable);
+    }
+    return PyFunction_Check(callable);
+}
+
+/* Have a call wait for its answer, if any tool wants that.  Return whether it
+   waits, or -1 with MemoryError set; keeps the exception that is set. */
+static int
+wait_for_answer(PyThreadState *tstate, const _Py_waiting_call *call)
+{
+    if (!(call->told || call->disabled)) {
+        return 0;
+    }
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    int waits = _Py_waiting_calls_push(tstate, call);
+    if (waits < 0) {
+        chain_pending_exception(tstate, pending);
+    }
+    else {
+        _PyErr_SetRaisedException(tstate, pending);
+    }
+    return waits;
+}
+
+static void
+forget_call(PyThreadState *tstate, PyObject *codelike)
+{
+    _Py_waiting_call call;
+    if (_Py_waiting_calls_take(tstate, codelike, &call)) {
+        _Py_waiting_call_release(&call);
+    }
+}
+
+/* Fire C_RETURN or C_RAISE, the answer to a CALL. */
+static int
+fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
+                  int32_t offset)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    _Py_waiting_call call = {0};
+    (void)_Py_waiting_calls_take(tstate, codelike, &call);
+    PyObject *args[] = {
+        NULL, codelike, NULL,
+        call.callable ? call.callable : &_PyInstrumentation_MISSING,
+        call.arg0 ? call.arg0 : &_PyInstrumentation_MISSING,
+    };
+    uint8_t disabled;
+    uint8_t tools = tools_to_tell(tstate, state, event, codelike, offset,
+                                  offset, &disabled);
+    tools &= ~call.disabled;
+    int err = tools == 0 ? 0 : tell_tools(tstate, state, tools, event, offset,
+                                          offset, args, 4);
+    _Py_waiting_call_release(&call);
+    return err;
 }
 
 int
@@ -298,8 +374,36 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                             PyObject *arg0)
 {
     assert(callable != NULL && arg0 != NULL);
-    return fire_call_event(state, PY_MONITORING_EVENT_CALL, codelike, offset,
-                           callable, arg0);
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
+    uint8_t disabled;
+    uint8_t tools = tools_to_tell(tstate, state, PY_MONITORING_EVENT_CALL,
+                                  codelike, offset, offset, &disabled);
+    uint8_t answer_tools = tstate->interp->answer_tools;
+    _Py_waiting_call call = {
+        .codelike = codelike,
+        .told = tools & answer_tools,
+        .disabled = disabled & answer_tools,
+    };
+    if (call.told) {
+        call.callable = callable;
+        call.arg0 = arg0;
+    }
+    /* It waits before tools are told of it, so that what a callback does to a
+       tool counts for it too. */
+    int waits = 0;
+    if (!is_python_function(callable)) {
+        waits = wait_for_answer(tstate, &call);
+    }
+    int err = waits < 0 ? -1 : 0;
+    if (tools && err == 0) {
+        err = tell_tools(tstate, state, tools, PY_MONITORING_EVENT_CALL,
+                         offset, offset, args, 4);
+    }
+    if (err < 0 && waits > 0) {
+        forget_call(tstate, codelike);
+    }
+    return err;
 }
 
 int
@@ -333,18 +437,16 @@ int
 _PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset, PyObject *Py_UNUSED(retval))
 {
-    return fire_call_event(state, PY_MONITORING_EVENT_C_RETURN, codelike,
-                           offset, &_PyInstrumentation_MISSING,
-                           &_PyInstrumentation_MISSING);
+    return fire_answer_event(state, PY_MONITORING_EVENT_C_RETURN, codelike,
+                             offset);
 }
 
 int
 _PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset)
 {
-    return fire_call_event(state, PY_MONITORING_EVENT_C_RAISE, codelike,
-                           offset, &_PyInstrumentation_MISSING,
-                           &_PyInstrumentation_MISSING);
+    return fire_answer_event(state, PY_MONITORING_EVENT_C_RAISE, codelike,
+                             offset);
 }
 
 int
@@ -434,7 +536,7 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
     if (load_version(version) == scope_version(interp)) {
-        return 0;
+        goto entered;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
         if (event_types[i] >= _PY_MONITORING_EVENTS) {
@@ -458,13 +560,37 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     }
     store_version(version, scope_version(interp));
     _Py_codelikes_unlock(interp);
+entered:
+    if (interp->answer_tools) {
+        _Py_waiting_calls_enter(tstate);
+    }
     return 0;
 }
 
 int
 PyMonitoring_ExitScope(void)
 {
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->interp->answer_tools) {
+        _Py_waiting_calls_exit(tstate);
+    }
     return 0;
+}
+
+/* When callbacks change: find the tools that want answers to calls. */
+
+static void
+update_answer_tools(PyInterpreterState *interp)
+{
+    interp->answer_tools = 0;
+    for (int tool = 0; PRODUCER_TOOLS >> tool; tool++) {
+        PyObject **callables = interp->monitoring_callables[tool];
+        if (callables[PY_MONITORING_EVENT_C_RETURN]
+            || callables[PY_MONITORING_EVENT_C_RAISE])
+        {
+            interp->answer_tools |= 1 << tool;
+        }
+    }
 }
 
 /* Local events: what sys.monitoring takes as a code-like, and does for one. */

@@ -85,6 +85,9 @@ typedef struct _PyMonitoringState {
    belongs to one interpreter: it must not be a static variable of an extension
    that supports several.  Nested and recursive scopes may share it.
 
+   Between a CALL and its answer, another call enters a nested scope; repeat
+   it where no CALL waits.
+
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is called from the next call on; one that stops is no longer
    called from that moment.  (If it starts again while the states still name
@@ -232,7 +235,10 @@ PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
 }
 
 /* callable is about to be called.  arg0 is its first positional argument, or
-   sys.monitoring.MISSING when there is none. */
+   sys.monitoring.MISSING when there is none.
+
+   If a tool listens to answers and callable is no Python function, both are
+   kept until the answer, the exit of the scope, or the end of codelike. */
 static inline int
 PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, PyObject *callable, PyObject *arg0)
@@ -291,8 +297,10 @@ PyMonitoring_FireBranchRightEvent(PyMonitoringState *state, PyObject *codelike,
                                         target_offset);
 }
 
-/* The callable of a CALL event, when it is not a Python function, returned
-   retval, which is not passed on. */
+/* The answer to a CALL of anything but a Python function: it returned retval,
+   which is not passed on.  Callbacks get the callable and the first argument
+   of the newest CALL of this thread for codelike that has no answer yet, or
+   sys.monitoring.MISSING for both. */
 static inline int
 PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset, PyObject *retval)
@@ -340,7 +348,8 @@ PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
         ? _PyMonitoring_FireExceptionHandledEvent(state, codelike, offset) : 0;
 }
 
-/* The callable of a CALL event, when it is not a Python function, raised. */
+/* The answer to a CALL of anything but a Python function: it raised the
+   exception that is set.  Callbacks get what those of C_RETURN do. */
 static inline int
 PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                              int32_t offset)

@@ -58,6 +58,10 @@ extern int _Py_codelike_disable(
     PyInterpreterState *interp, PyObject *codelike, int event, int location,
     int tool);
 
+/* Have the death of the code-like, if it can be weakly referenced, end the
+   calls that wait for it.  Return 0 on success, and -1 with MemoryError set. */
+extern int _Py_codelike_watch(PyInterpreterState *interp, PyObject *codelike);
+
 /* Set the local events of a tool on the code-like.  Return 0 on success, and
    -1 with an exception set, TypeError if it cannot be weakly referenced;
    nothing is changed then. */

@@ -434,8 +434,9 @@ static PyMethodDef methods[] = {
 
 /* ------ Producer ------ */
 
-/* Producer(codelike, events, actions, *, fresh=True): a function of foreign
-   code.  A call enters a scope of the event types, does the actions and exits.
+/* Producer(codelike, events, actions, *, fresh=True, exits=True): a function
+   of foreign code.  A call enters a scope of the event types, does the actions
+   and, if exits is true, exits.
    An action is a tuple (event, offset, ...), to fire; a callable, to call; or
    None, to enter the scope again.  Any object can be the code-like.  If fresh
    is true the states are on the C stack, not initialized, with version 0 at
@@ -445,6 +446,7 @@ typedef struct {
     PyObject *codelike;
     PyObject *actions;              // tuple
     int fresh;
+    int exits;
     Py_ssize_t length;
     uint8_t event_types[MAX_EVENTS];
     PyMonitoringState states[MAX_EVENTS];
@@ -454,12 +456,14 @@ typedef struct {
 static PyObject *
 producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *kwlist[] = {"codelike", "events", "actions", "fresh", NULL};
+    static char *kwlist[] = {
+        "codelike", "events", "actions", "fresh", "exits", NULL
+    };
     PyObject *codelike, *events, *actions;
-    int fresh = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!|$p", kwlist,
+    int fresh = 1, exits = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!|$pp", kwlist,
                                      &codelike, &PyTuple_Type, &events,
-                                     &PyTuple_Type, &actions, &fresh))
+                                     &PyTuple_Type, &actions, &fresh, &exits))
     {
         return NULL;
     }
@@ -474,6 +478,7 @@ producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->codelike = Py_NewRef(codelike);
     self->actions = Py_NewRef(actions);
     self->fresh = fresh;
+    self->exits = exits;
     self->length = PyTuple_GET_SIZE(events);
     if (get_event_types(&PyTuple_GET_ITEM(events, 0), self->length,
                         self->event_types) < 0)
@@ -584,7 +589,10 @@ producer_call(PyObject *op, PyObject *args, PyObject *kwargs)
             err = producer_fire(self, states, action);
         }
     }
-    if (PyMonitoring_ExitScope() < 0 || err < 0) {
+    if (self->exits && PyMonitoring_ExitScope() < 0) {
+        err = -1;
+    }
+    if (err < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

@@ -15,9 +15,7 @@ from listing import load, run
 
 
 def profile(program, answers):
-    # A CALL of a builtin function would open an entry that nothing closes:
-    # cProfile ends it by the callable of C_RETURN, which is MISSING here.
-    with cProfile.Profile(builtins=False) as profiler:
+    with cProfile.Profile() as profiler:
         run(program, answers)
     return profiler
 

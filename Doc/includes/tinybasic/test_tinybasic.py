@@ -78,10 +78,7 @@ def record(*lines, names=ALL, functions={}, error=None):
 
     def callback(name, code, *args):
         if isinstance(code, tinybasic_code):
-            shown = [repr(arg) for arg in args]
-            if name in ("C_RETURN", "C_RAISE"):
-                del shown[1:]
-            seen.append(" ".join([name, code.co_name, *shown]))
+            seen.append(" ".join([name, code.co_name, *map(repr, args)]))
 
     subject = program(*lines)
     tinybasic_code = type(subject.subroutines[0])
@@ -694,9 +691,9 @@ class EventTests(unittest.TestCase):
         missing = repr(monitoring.MISSING)
         self.check(f"""
             CALL MAIN 0 <built-in function len> 'abc'
-            C_RETURN MAIN 0
+            C_RETURN MAIN 0 <built-in function len> 'abc'
             CALL MAIN 1 <class 'int'> {missing}
-            C_RETURN MAIN 1
+            C_RETURN MAIN 1 <class 'int'> {missing}
             CALL MAIN 2 {function} 1
             CALL MAIN 3 {bound} 1
             """, '10 CALL LEN("abc")', "20 CALL INT", "30 CALL F(1, 2)",
@@ -708,7 +705,7 @@ class EventTests(unittest.TestCase):
             PY_START MAIN 0
             LINE MAIN 10
             CALL MAIN 0 <built-in function len> 1
-            C_RAISE MAIN 0
+            C_RAISE MAIN 0 <built-in function len> 1
             RAISE MAIN 0 TypeError("object of type 'int' has no len()")
             PY_UNWIND MAIN 0 TypeError("object of type 'int' has no len()")
             """, "10 CALL LEN(1)", functions={"LEN": len}, error=TypeError)

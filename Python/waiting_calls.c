@@ -1,0 +1,250 @@
+/* CALL events of producers that wait for their C_RETURN or C_RAISE. */
+
+#include "Python.h"
+#include "pycore_codelikes.h"     // _Py_codelike_watch()
+#include "pycore_pystate.h"       // HEAD_LOCK()
+#include "pycore_runtime.h"       // _PyRuntime
+#include "pycore_tstate.h"        // _PyThreadStateImpl.waiting_calls
+#include "pycore_waiting_calls.h"
+
+#ifdef Py_GIL_DISABLED
+#  define LOCK(WAITING) PyMutex_Lock(&(WAITING)->mutex)
+#  define UNLOCK(WAITING) PyMutex_Unlock(&(WAITING)->mutex)
+#else
+#  define LOCK(WAITING) ((void)(WAITING))
+#  define UNLOCK(WAITING) ((void)(WAITING))
+#endif
+
+typedef struct _Py_waiting_calls waiting_calls;
+
+static waiting_calls *
+calls_of(PyThreadState *tstate)
+{
+    return &((_PyThreadStateImpl *)tstate)->waiting_calls;
+}
+
+static _Py_waiting_call
+take_index(waiting_calls *waiting, int i)
+{
+    _Py_waiting_call call = waiting->calls[i];
+    waiting->num_calls--;
+    memmove(&waiting->calls[i], &waiting->calls[i + 1],
+            (waiting->num_calls - i) * sizeof(call));
+    return call;
+}
+
+void
+_Py_waiting_call_release(_Py_waiting_call *call)
+{
+    Py_XDECREF(call->callable);
+    Py_XDECREF(call->arg0);
+}
+
+/* ------ The current thread's ------ */
+
+void
+_Py_waiting_calls_enter(PyThreadState *tstate)
+{
+    waiting_calls *waiting = calls_of(tstate);
+    LOCK(waiting);
+    waiting->depth++;
+    UNLOCK(waiting);
+}
+
+void
+_Py_waiting_calls_exit(PyThreadState *tstate)
+{
+    waiting_calls *waiting = calls_of(tstate);
+    LOCK(waiting);
+    int64_t depth = waiting->depth;
+    waiting->depth--;
+    /* Depths never decrease from a call to the next. */
+    while (waiting->num_calls > 0
+           && waiting->calls[waiting->num_calls - 1].depth >= depth)
+    {
+        _Py_waiting_call call = take_index(waiting, waiting->num_calls - 1);
+        UNLOCK(waiting);
+        _Py_waiting_call_release(&call);
+        LOCK(waiting);
+    }
+    UNLOCK(waiting);
+}
+
+/* Make room for one call.  Return -1 if there is no memory. */
+static int
+reserve_call(waiting_calls *waiting)
+{
+    if (waiting->num_calls < waiting->num_slots) {
+        return 0;
+    }
+    int num_slots = waiting->num_slots ? 2 * waiting->num_slots : 8;
+    _Py_waiting_call *calls = PyMem_Realloc(waiting->calls,
+                                            num_slots * sizeof(*calls));
+    if (calls == NULL) {
+        return -1;
+    }
+    waiting->calls = calls;
+    waiting->num_slots = num_slots;
+    return 0;
+}
+
+/* Take off the oldest call if there are more than can nest: exits are
+   missing.  Return whether there is one. */
+static bool
+take_surplus(waiting_calls *waiting, _Py_waiting_call *call)
+{
+    if (waiting->num_calls < Py_C_RECURSION_LIMIT) {
+        return false;
+    }
+    *call = take_index(waiting, 0);
+    return true;
+}
+
+int
+_Py_waiting_calls_push(PyThreadState *tstate, const _Py_waiting_call *call)
+{
+    /* Its death must be noticed before another object gets its address.  One
+       that cannot be watched has to live until the exit. */
+    if (_Py_codelike_watch(tstate->interp, call->codelike) < 0) {
+        return -1;
+    }
+    waiting_calls *waiting = calls_of(tstate);
+    _Py_waiting_call surplus = {0};
+    LOCK(waiting);
+    bool taken = take_surplus(waiting, &surplus);
+    int err = reserve_call(waiting);
+    /* Unless those whom it is for went while a lock or memory was got. */
+    bool waits = err == 0 && (tstate->interp->answer_tools
+                              & (call->told | call->disabled));
+    if (waits) {
+        _Py_waiting_call *added = &waiting->calls[waiting->num_calls++];
+        *added = *call;
+        added->depth = waiting->depth;
+        Py_XINCREF(added->callable);
+        Py_XINCREF(added->arg0);
+    }
+    UNLOCK(waiting);
+    if (taken) {
+        _Py_waiting_call_release(&surplus);
+    }
+    if (err < 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return waits;
+}
+
+bool
+_Py_waiting_calls_take(PyThreadState *tstate, PyObject *codelike,
+                       _Py_waiting_call *call)
+{
+    waiting_calls *waiting = calls_of(tstate);
+    bool taken = false;
+    LOCK(waiting);
+    for (int i = waiting->num_calls - 1; i >= 0 && !taken; i--) {
+        if (waiting->calls[i].codelike == codelike) {
+            *call = take_index(waiting, i);
+            taken = true;
+        }
+    }
+    UNLOCK(waiting);
+    return taken;
+}
+
+void
+_Py_waiting_calls_clear(PyThreadState *tstate)
+{
+    /* No lock: a thread that forked away may have held it. */
+    waiting_calls *waiting = calls_of(tstate);
+    while (waiting->num_calls > 0) {
+        _Py_waiting_call call = take_index(waiting, waiting->num_calls - 1);
+        _Py_waiting_call_release(&call);
+    }
+    PyMem_Free(waiting->calls);
+    waiting->calls = NULL;
+    waiting->num_slots = 0;
+}
+
+/* ------ Those of all threads ------ */
+
+/* Take off one call for the code-like, or for any if that is NULL.  Return
+   whether there is one. */
+static bool
+take_from_any_thread(PyInterpreterState *interp, PyObject *codelike,
+                     _Py_waiting_call *call)
+{
+    bool taken = false;
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = interp->threads.head;
+         tstate != NULL && !taken; tstate = tstate->next)
+    {
+        waiting_calls *waiting = calls_of(tstate);
+        LOCK(waiting);
+        for (int i = waiting->num_calls - 1; i >= 0 && !taken; i--) {
+            if (codelike == NULL || waiting->calls[i].codelike == codelike) {
+                *call = take_index(waiting, i);
+                taken = true;
+            }
+        }
+        UNLOCK(waiting);
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+    return taken;
+}
+
+/* Forget that the tool was told of the calls.  Return whether that leaves one
+   of which no tool was told; its objects are then moved to *call. */
+static bool
+strip_call_of_tool(PyInterpreterState *interp, int tool,
+                   _Py_waiting_call *call)
+{
+    bool stripped = false;
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = interp->threads.head;
+         tstate != NULL && !stripped; tstate = tstate->next)
+    {
+        waiting_calls *waiting = calls_of(tstate);
+        LOCK(waiting);
+        for (int i = 0; i < waiting->num_calls && !stripped; i++) {
+            _Py_waiting_call *other = &waiting->calls[i];
+            other->told &= ~(1 << tool);
+            other->disabled &= ~(1 << tool);
+            if (other->told == 0 && other->callable != NULL) {
+                *call = *other;
+                other->callable = other->arg0 = NULL;
+                stripped = true;
+            }
+        }
+        UNLOCK(waiting);
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+    return stripped;
+}
+
+void
+_Py_waiting_calls_forget_codelike(PyInterpreterState *interp,
+                                  PyObject *codelike)
+{
+    _Py_waiting_call call;
+    while (take_from_any_thread(interp, codelike, &call)) {
+        _Py_waiting_call_release(&call);
+    }
+}
+
+void
+_Py_waiting_calls_free_tool(PyInterpreterState *interp, int tool)
+{
+    _Py_waiting_call call;
+    while (strip_call_of_tool(interp, tool, &call)) {
+        _Py_waiting_call_release(&call);
+    }
+}
+
+void
+_Py_waiting_calls_forget_all(PyInterpreterState *interp)
+{
+    _Py_waiting_call call;
+    while (take_from_any_thread(interp, NULL, &call)) {
+        _Py_waiting_call_release(&call);
+    }
+}
