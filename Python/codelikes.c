@@ -5,6 +5,7 @@
 #include "pycore_interp.h"        // PyInterpreterState.codelikes
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
 #include "pycore_pyatomic_ft_wrappers.h"
+#include "pycore_producers.h"     // _PyMonitoring_UpdateProducers()
 #include "pycore_pystate.h"       // _PyInterpreterState_GET()
 #include "pycore_waiting_calls.h"
 #include "pycore_weakref.h"
@@ -176,7 +177,7 @@ set_local_tools(codelikes_state *state, codelike_entry *entry, int event,
     }
     if (any != state->local_tools[event]) {
         FT_ATOMIC_STORE_UINT8_RELAXED(state->local_tools[event], any);
-        FT_ATOMIC_STORE_UINT32_RELAXED(state->version, state->version + 1);
+        state->changed = true;
     }
 }
 
@@ -269,6 +270,18 @@ release_removed(codelike_entry *removed)
     }
 }
 
+/* Unlock the state after what may have changed local_tools. */
+static void
+unlock_changed(PyInterpreterState *interp)
+{
+    bool changed = interp->codelikes.changed;
+    interp->codelikes.changed = false;
+    UNLOCK(&interp->codelikes);
+    if (changed) {
+        _PyMonitoring_UpdateProducers(interp);
+    }
+}
+
 static PyObject *
 codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
 {
@@ -276,7 +289,7 @@ codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
     codelike_entry *removed = remove_entry(state, (codelike_entry *)ref);
-    UNLOCK(state);
+    unlock_changed(interp);
     if (removed != NULL) {
         if (removed->watched) {
             _Py_waiting_calls_forget_codelike(interp, removed->address);
@@ -480,7 +493,7 @@ _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
         removed = remove_entry(state, entry);
     }
 done:
-    UNLOCK(state);
+    unlock_changed(interp);
     Py_XDECREF(removed);
     return 0;
 }
@@ -545,7 +558,7 @@ _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
         }
     }
     codelike_entry *removed = remove_entries(state, false);
-    UNLOCK(state);
+    unlock_changed(interp);
     release_removed(removed);
 }
 
@@ -555,7 +568,7 @@ _Py_codelikes_clear(PyInterpreterState *interp)
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
     codelike_entry *removed = remove_entries(state, true);
-    UNLOCK(state);
+    unlock_changed(interp);
     release_removed(removed);
     Py_CLEAR(state->type);
     Py_CLEAR(state->died);

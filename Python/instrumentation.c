@@ -14,27 +14,22 @@
      (1 << PY_MONITORING_EVENT_C_RAISE) | \
      (1 << PY_MONITORING_EVENT_PY_UNWIND))
 
-/* Return the tools that listen to the event of a producer, for the code-like
-   or, if that is NULL, for any. */
+/* Return the tools among those given that listen to the event of this
+   code-like, and may not listen to that of another. */
 static uint8_t
-producer_tools(PyInterpreterState *interp, PyObject *codelike, int event)
+listening_tools(PyInterpreterState *interp, PyObject *codelike, int event,
+                uint8_t tools)
 {
-    if (event == PY_MONITORING_EVENT_INSTRUCTION) {
-        return 0;
-    }
     if ((1 << event) & C_RETURN_EVENTS) {
         event = PY_MONITORING_EVENT_CALL;
     }
-    uint8_t tools = interp->monitors.tools[event];
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-        uint8_t local = FT_ATOMIC_LOAD_UINT8_RELAXED(
-            interp->codelikes.local_tools[event]);
-        if (local && codelike != NULL) {
-            local = _Py_codelike_local_tools(interp, codelike, event);
-        }
-        tools |= local;
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.local_tools[event]))
+    {
+        tools &= interp->monitors.tools[event]
+                 | _Py_codelike_local_tools(interp, codelike, event);
     }
-    return tools & PRODUCER_TOOLS;
+    return tools;
 }
 
 /* Return the exception in the chain of contexts from start whose context is
@@ -96,116 +91,45 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
     PyException_SetContext(link, pending);
 }
 
-/* Call what the tools registered for the event.  args[0] is free for the
-   callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks.  location is what DISABLE is
-   for; in a code-like that cannot be weakly referenced it is for the state. */
+/* A callback returned DISABLE.  location is what that is for; in a code-like
+   that cannot be weakly referenced it is for the state. */
 static int
-call_producer_tools(PyThreadState *tstate, PyMonitoringState *state,
-                    uint8_t tools, int event, int location, PyObject **args,
-                    Py_ssize_t nargs)
+disable(PyInterpreterState *interp, PyMonitoringState *state, int tool,
+        int event, PyObject *codelike, int location)
 {
-    PyInterpreterState *interp = tstate->interp;
-    int err = 0;
-    int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
-    tstate->tracing++;
-    while (tools) {
-        int tool = most_significant_bit(tools);
-        tools ^= (1 << tool);
-        PyObject *callback =
-            Py_XNewRef(interp->monitoring_callables[tool][event]);
-        if (callback == NULL) {
-            continue;
-        }
-        PyObject *res = _PyObject_VectorcallTstate(
-            tstate, callback, args + 1,
-            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(callback);
-        if (res == NULL) {
-            err = -1;
-            break;
-        }
-        Py_DECREF(res);
-        if (res != &_PyInstrumentation_DISABLE) {
-            continue;
-        }
-        if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-            int disabled = _Py_codelike_disable(interp, args[1], event,
-                                                location, tool);
-            if (disabled < 0) {
-                err = -1;
-                break;
-            }
-            if (!disabled) {
+    if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
+        /* Left in place, the callback would raise again and again. */
+        Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
+        PyErr_Format(PyExc_ValueError,
+                     "Cannot disable %s events. Callback removed.",
+                     event_names[event]);
+        return -1;
+    }
+    int disabled = _Py_codelike_disable(interp, codelike, event, location,
+                                        tool);
+    if (disabled == 0) {
 #ifdef Py_GIL_DISABLED
-                (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
+        (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
 #else
-                state->active &= ~(1 << tool);
+        state->active &= ~(1 << tool);
 #endif
-            }
-        }
-        else {
-            /* Left in place, the callback would raise again and again. */
-            Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
-            PyErr_Format(PyExc_ValueError,
-                         "Cannot disable %s events. Callback removed.",
-                         event_names[event]);
-            err = -1;
-            break;
-        }
     }
-    tstate->tracing--;
-    tstate->what_event = old_what;
-    return err;
+    return disabled < 0 ? -1 : 0;
 }
 
-/* Return the tools to tell of an event, without those that disabled its
-   location; these are put into *disabled. */
-static uint8_t
-tools_to_tell(PyThreadState *tstate, PyMonitoringState *state, int event,
-              PyObject *codelike, int32_t offset, int number,
-              uint8_t *disabled)
-{
-    PyInterpreterState *interp = tstate->interp;
-    assert(codelike != NULL);
-    *disabled = 0;
-    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-                    & producer_tools(interp, codelike, event);
-    if (tools == 0 || tstate->tracing) {
-        return 0;
-    }
-    if (offset >= 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[event]))
-    {
-        *disabled = tools & _Py_codelike_disabled_tools(interp, codelike,
-                                                        event, number);
-    }
-    return tools & ~*disabled;
-}
-
-/* Tell the tools of an event whose callbacks take the nargs arguments after
-   args[0].  args[2] is made here from number, the offset or line that is
-   reported and that can be disabled. */
+/* Tell the tools, of which there is one at least, of an event whose callbacks
+   take the nargs arguments after args[0], which is free for the callee, as
+   PY_VECTORCALL_ARGUMENTS_OFFSET asks.  args[2] is made here from number, the
+   offset or line that is reported and that can be disabled. */
 static int
 tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
-           int event, int32_t offset, int number, PyObject **args,
-           Py_ssize_t nargs)
+           int event, int number, PyObject **args, Py_ssize_t nargs)
 {
-    int err = -1;
-    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    PyInterpreterState *interp = tstate->interp;
+    PyObject *pending = tstate->current_exception;
     PyObject *stop = NULL;
-    if (offset < 0) {
-        PyErr_Format(PyExc_ValueError,
-                     "offset of %s event must be non-negative, not %d",
-                     event_names[event], (int)offset);
-        goto done;
-    }
-    if (pending == NULL && ((1 << event) & EXCEPTION_EVENTS)) {
-        PyErr_Format(PyExc_ValueError,
-                     "Firing event %d with no exception set", event);
-        goto done;
-    }
+    int err = -1;
+    tstate->current_exception = NULL;
     if (event == PY_MONITORING_EVENT_STOP_ITERATION
         && !PyObject_TypeCheck(args[3],
                                (PyTypeObject *)PyExc_StopIteration))
@@ -219,13 +143,41 @@ tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
     if (args[2] == NULL) {
         goto done;
     }
-    err = call_producer_tools(tstate, state, tools, event, number, args,
-                              nargs);
+    int old_what = tstate->what_event;
+    /* No frame's f_lineno may be set: none is at a line of this event. */
+    tstate->what_event = -1;
+    tstate->tracing++;
+    do {
+        int tool = most_significant_bit(tools);
+        tools ^= (1 << tool);
+        PyObject *callback =
+            Py_XNewRef(interp->monitoring_callables[tool][event]);
+        if (callback == NULL) {
+            err = 0;
+            continue;
+        }
+        PyObject *res = _PyObject_VectorcallTstate(
+            tstate, callback, args + 1,
+            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(callback);
+        if (res == NULL) {
+            err = -1;
+            break;
+        }
+        Py_DECREF(res);
+        err = 0;
+        if (res == &_PyInstrumentation_DISABLE) {
+            err = disable(interp, state, tool, event, args[1], number);
+        }
+    } while (tools && err == 0);
+    tstate->tracing--;
+    tstate->what_event = old_what;
     Py_DECREF(args[2]);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
-        _PyErr_SetRaisedException(tstate, pending);
+        assert(tstate->current_exception == NULL);
+        tstate->current_exception = pending;
     }
     else {
         chain_pending_exception(tstate, pending);
@@ -233,20 +185,81 @@ done:
     return err;
 }
 
-/* Fire an event with the arguments of tell_tools(). */
+/* The arguments of an event are wrong; it is an error if a tool listens. */
 static int
+refuse_event(PyThreadState *tstate, PyMonitoringState *state, int event,
+             PyObject *codelike, int32_t offset)
+{
+    PyInterpreterState *interp = tstate->interp;
+    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
+        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.listeners[event]);
+    if (tstate->tracing
+        || !listening_tools(interp, codelike, event, tools))
+    {
+        return 0;
+    }
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    if (offset < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "offset of %s event must be non-negative, not %d",
+                     event_names[event], (int)offset);
+    }
+    else {
+        PyErr_Format(PyExc_ValueError,
+                     "Firing event %d with no exception set", event);
+    }
+    chain_pending_exception(tstate, pending);
+    return -1;
+}
+
+static inline bool
+are_arguments_valid(PyThreadState *tstate, int event, int32_t offset)
+{
+    return offset >= 0 && !(((1 << event) & EXCEPTION_EVENTS)
+                            && tstate->current_exception == NULL);
+}
+
+/* Return the tools to tell of an event with valid arguments, without those
+   that disabled its location; these are put into *disabled. */
+static inline Py_ALWAYS_INLINE uint8_t
+tools_to_tell(PyThreadState *tstate, PyMonitoringState *state, int event,
+              PyObject *codelike, int number, uint8_t *disabled)
+{
+    PyInterpreterState *interp = tstate->interp;
+    assert(codelike != NULL);
+    *disabled = 0;
+    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
+        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.told[event]);
+    if (tools == 0 || tstate->tracing) {
+        return 0;
+    }
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[event]))
+    {
+        *disabled = tools & _Py_codelike_disabled_tools(interp, codelike,
+                                                        event, number);
+        tools ^= *disabled;
+    }
+    return listening_tools(interp, codelike, event, tools);
+}
+
+/* Fire an event with the arguments of tell_tools(). */
+static inline Py_ALWAYS_INLINE int
 fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
            PyObject **args, Py_ssize_t nargs)
 {
     PyThreadState *tstate = _PyThreadState_GET();
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return refuse_event(tstate, state, event, args[1], offset);
+    }
     uint8_t disabled;
-    uint8_t tools = tools_to_tell(tstate, state, event, args[1], offset,
-                                  number, &disabled);
-    return tools == 0 ? 0 : tell_tools(tstate, state, tools, event, offset,
-                                       number, args, nargs);
+    uint8_t tools = tools_to_tell(tstate, state, event, args[1], number,
+                                  &disabled);
+    return tools == 0 ? 0 : tell_tools(tstate, state, tools, event, number,
+                                       args, nargs);
 }
 
-static int
+static inline Py_ALWAYS_INLINE int
 fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
                  int32_t offset)
 {
@@ -254,7 +267,7 @@ fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
     return fire_event(state, event, offset, offset, args, 2);
 }
 
-static int
+static inline Py_ALWAYS_INLINE int
 fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
                  int32_t offset, PyObject *value)
 {
@@ -262,7 +275,7 @@ fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
     return fire_event(state, event, offset, offset, args, 3);
 }
 
-static int
+static inline Py_ALWAYS_INLINE int
 fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
                      int32_t offset)
 {
@@ -280,14 +293,11 @@ is_python_function(PyObject *callable)
     return PyFunction_Check(callable);
 }
 
-/* Have a call wait for its answer, if any tool wants that.  Return whether it
-   waits, or -1 with MemoryError set; keeps the exception that is set. */
+/* Have a call wait for its answer.  Return whether it does, or -1 with
+   MemoryError set; keep the exception that is set. */
 static int
 wait_for_answer(PyThreadState *tstate, const _Py_waiting_call *call)
 {
-    if (!(call->told || call->disabled)) {
-        return 0;
-    }
     PyObject *pending = _PyErr_GetRaisedException(tstate);
     int waits = _Py_waiting_calls_push(tstate, call);
     if (waits < 0) {
@@ -319,17 +329,24 @@ fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
     }
     _Py_waiting_call call = {0};
     (void)_Py_waiting_calls_take(tstate, codelike, &call);
-    PyObject *args[] = {
-        NULL, codelike, NULL,
-        call.callable ? call.callable : &_PyInstrumentation_MISSING,
-        call.arg0 ? call.arg0 : &_PyInstrumentation_MISSING,
-    };
+    int err = 0;
+    if (!are_arguments_valid(tstate, event, offset)) {
+        err = refuse_event(tstate, state, event, codelike, offset);
+        goto done;
+    }
     uint8_t disabled;
     uint8_t tools = tools_to_tell(tstate, state, event, codelike, offset,
-                                  offset, &disabled);
+                                  &disabled);
     tools &= ~call.disabled;
-    int err = tools == 0 ? 0 : tell_tools(tstate, state, tools, event, offset,
-                                          offset, args, 4);
+    if (tools) {
+        PyObject *args[] = {
+            NULL, codelike, NULL,
+            call.callable ? call.callable : &_PyInstrumentation_MISSING,
+            call.arg0 ? call.arg0 : &_PyInstrumentation_MISSING,
+        };
+        err = tell_tools(tstate, state, tools, event, offset, args, 4);
+    }
+done:
     _Py_waiting_call_release(&call);
     return err;
 }
@@ -374,16 +391,20 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                             PyObject *arg0)
 {
     assert(callable != NULL && arg0 != NULL);
+    const int event = PY_MONITORING_EVENT_CALL;
     PyThreadState *tstate = _PyThreadState_GET();
-    PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return refuse_event(tstate, state, event, codelike, offset);
+    }
     uint8_t disabled;
-    uint8_t tools = tools_to_tell(tstate, state, PY_MONITORING_EVENT_CALL,
-                                  codelike, offset, offset, &disabled);
-    uint8_t answer_tools = tstate->interp->answer_tools;
+    uint8_t tools = tools_to_tell(tstate, state, event, codelike, offset,
+                                  &disabled);
+    uint8_t answered =
+        FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
     _Py_waiting_call call = {
         .codelike = codelike,
-        .told = tools & answer_tools,
-        .disabled = disabled & answer_tools,
+        .told = tools & answered,
+        .disabled = disabled & answered,
     };
     if (call.told) {
         call.callable = callable;
@@ -392,13 +413,13 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
     /* It waits before tools are told of it, so that what a callback does to a
        tool counts for it too. */
     int waits = 0;
-    if (!is_python_function(callable)) {
+    if ((call.told || call.disabled) && !is_python_function(callable)) {
         waits = wait_for_answer(tstate, &call);
     }
     int err = waits < 0 ? -1 : 0;
     if (tools && err == 0) {
-        err = tell_tools(tstate, state, tools, PY_MONITORING_EVENT_CALL,
-                         offset, offset, args, 4);
+        PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
+        err = tell_tools(tstate, state, tools, event, offset, args, 4);
     }
     if (err < 0 && waits > 0) {
         forget_call(tstate, codelike);
@@ -499,15 +520,6 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                             codelike, offset, value);
 }
 
-/* What the states of a scope are written for; never 0. */
-static uint64_t
-scope_version(PyInterpreterState *interp)
-{
-    uint32_t local = FT_ATOMIC_LOAD_UINT32_RELAXED(interp->codelikes.version);
-    /* The low bits of the global version are free. */
-    return (uint64_t)local << 32 | global_version(interp) | 1;
-}
-
 static uint64_t
 load_version(uint64_t *version)
 {
@@ -528,6 +540,23 @@ store_version(uint64_t *version, uint64_t value)
 #endif
 }
 
+/* Tells the inline functions what the states of a scope may depend on; the
+   rest of it counts the changes, and is never 0. */
+uintptr_t _PyMonitoring_Version = _PyMonitoring_VERSION_STEP;
+
+/* What a state array is written for: EnterScope has to come here each time
+   while scopes count, so this differs from the word then. */
+static uint64_t
+scope_version(void)
+{
+    uintptr_t word = _Py_atomic_load_uintptr_acquire(&_PyMonitoring_Version);
+    return word & ~(uintptr_t)_PyMonitoring_SCOPES_COUNT;
+}
+
+/* The header has inline functions for the usual paths. */
+#undef PyMonitoring_EnterScope
+#undef PyMonitoring_ExitScope
+
 int
 PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length)
@@ -535,7 +564,7 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     assert(length >= 0);
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
-    if (load_version(version) == scope_version(interp)) {
+    if (load_version(version) == scope_version()) {
         goto entered;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
@@ -549,19 +578,20 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
         }
     }
     /* Threads may write the same states.  Held from where the version is read,
-       the lock keeps older states from being written over newer ones.  Global
-       events change only while no thread is here, local ones under it. */
+       the lock keeps older states from being written over newer ones. */
     _Py_codelikes_lock(interp);
+    uint64_t new_version = scope_version();
     for (Py_ssize_t i = 0; i < length; i++) {
         FT_ATOMIC_STORE_UINT8_RELAXED(
             state_array[i].active,
-            producer_tools(interp, NULL, event_types[i]));
+            FT_ATOMIC_LOAD_UINT8_RELAXED(
+                interp->producers.listeners[event_types[i]]));
         FT_ATOMIC_STORE_UINT8_RELAXED(state_array[i].opaque, 0);
     }
-    store_version(version, scope_version(interp));
+    store_version(version, new_version);
     _Py_codelikes_unlock(interp);
 entered:
-    if (interp->answer_tools) {
+    if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.answered)) {
         _Py_waiting_calls_enter(tstate);
     }
     return 0;
@@ -571,26 +601,112 @@ int
 PyMonitoring_ExitScope(void)
 {
     PyThreadState *tstate = _PyThreadState_GET();
-    if (tstate->interp->answer_tools) {
+    if (FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered)) {
         _Py_waiting_calls_exit(tstate);
     }
     return 0;
 }
 
-/* When callbacks change: find the tools that want answers to calls. */
-
-static void
-update_answer_tools(PyInterpreterState *interp)
+/* Return the tools of an interpreter that listen to the event of any
+   code-like. */
+static uint8_t
+find_listeners(PyInterpreterState *interp, int event)
 {
-    interp->answer_tools = 0;
+    if (event == PY_MONITORING_EVENT_INSTRUCTION) {
+        return 0;
+    }
+    if ((1 << event) & C_RETURN_EVENTS) {
+        event = PY_MONITORING_EVENT_CALL;
+    }
+    uint8_t tools = interp->monitors.tools[event];
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
+        tools |= FT_ATOMIC_LOAD_UINT8_RELAXED(
+            interp->codelikes.local_tools[event]);
+    }
+    return tools & PRODUCER_TOOLS;
+}
+
+/* Return the producers' tools that have a callback for the event. */
+static uint8_t
+find_callbacks(PyInterpreterState *interp, int event)
+{
+    uint8_t tools = 0;
     for (int tool = 0; PRODUCER_TOOLS >> tool; tool++) {
-        PyObject **callables = interp->monitoring_callables[tool];
-        if (callables[PY_MONITORING_EVENT_C_RETURN]
-            || callables[PY_MONITORING_EVENT_C_RAISE])
-        {
-            interp->answer_tools |= 1 << tool;
+        if (interp->monitoring_callables[tool][event] != NULL) {
+            tools |= 1 << tool;
         }
     }
+    return tools;
+}
+
+static uintptr_t
+version_flags(PyInterpreterState *interp)
+{
+    uintptr_t flags = interp->producers.answered
+                      ? _PyMonitoring_SCOPES_COUNT : 0;
+    for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+        if (interp->producers.listeners[event]) {
+            flags |= _PyMonitoring_ANY_LISTENS;
+        }
+    }
+    return flags;
+}
+
+/* Have all states be written again. */
+static void
+step_version_unlocked(void)
+{
+    uintptr_t word = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
+    word &= ~(uintptr_t)(_PyMonitoring_VERSION_STEP - 1);
+    word += _PyMonitoring_VERSION_STEP;
+    if (word == 0) {
+        word = _PyMonitoring_VERSION_STEP;
+    }
+    for (PyInterpreterState *interp = _PyRuntime.interpreters.head;
+         interp != NULL; interp = interp->next)
+    {
+        word |= version_flags(interp);
+    }
+    _Py_atomic_store_uintptr_release(&_PyMonitoring_Version, word);
+}
+
+void
+_PyMonitoring_UpdateProducers(PyInterpreterState *interp)
+{
+    struct _Py_producers *producers = &interp->producers;
+    /* Held from where is read what all follows from: events and callbacks can
+       change in several threads. */
+    HEAD_LOCK(&_PyRuntime);
+    struct _Py_producers old = *producers;
+    uint8_t answered = find_callbacks(interp, PY_MONITORING_EVENT_C_RETURN)
+                       | find_callbacks(interp, PY_MONITORING_EVENT_C_RAISE);
+    for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+        uint8_t listeners = find_listeners(interp, event);
+        uint8_t callbacks = find_callbacks(interp, event);
+        if (event == PY_MONITORING_EVENT_CALL) {
+            callbacks |= answered;
+        }
+        FT_ATOMIC_STORE_UINT8_RELAXED(producers->listeners[event], listeners);
+        FT_ATOMIC_STORE_UINT8_RELAXED(producers->told[event],
+                                      listeners & callbacks);
+    }
+    FT_ATOMIC_STORE_UINT8_RELAXED(producers->answered, answered);
+    if (memcmp(old.listeners, producers->listeners, sizeof(old.listeners))
+        || !old.answered != !answered)
+    {
+        step_version_unlocked();
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+}
+
+/* Have every state be written again: what DISABLE did to states ends. */
+static void
+restart_producers(PyInterpreterState *interp)
+{
+    _Py_codelikes_restart(interp);
+    HEAD_LOCK(&_PyRuntime);
+    step_version_unlocked();
+    HEAD_UNLOCK(&_PyRuntime);
 }
 
 /* Local events: what sys.monitoring takes as a code-like, and does for one. */

@@ -114,7 +114,7 @@ _Py_waiting_calls_push(PyThreadState *tstate, const _Py_waiting_call *call)
     bool taken = take_surplus(waiting, &surplus);
     int err = reserve_call(waiting);
     /* Unless those whom it is for went while a lock or memory was got. */
-    bool waits = err == 0 && (tstate->interp->answer_tools
+    bool waits = err == 0 && (tstate->interp->producers.answered
                               & (call->told | call->disabled));
     if (waits) {
         _Py_waiting_call *added = &waiting->calls[waiting->num_calls++];

@@ -106,6 +106,58 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
 PyAPI_FUNC(int)
 PyMonitoring_ExitScope(void);
 
+#ifndef _PYMONITORING_NO_INLINE
+/* The usual paths of the two functions, which need the interpreter that this
+   header is of.  With _PYMONITORING_NO_INLINE defined, a binary loads on any
+   CPython 3.13. */
+
+/* Two flags, which speak of all interpreters of the process, and the number of
+   changes so far. */
+PyAPI_DATA(uintptr_t) _PyMonitoring_Version;
+
+#define _PyMonitoring_ANY_LISTENS 1
+#define _PyMonitoring_SCOPES_COUNT 2    /* tools want answers to calls */
+#define _PyMonitoring_VERSION_STEP 4
+
+static inline int
+_PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                         const uint8_t *event_types, Py_ssize_t length)
+{
+    uintptr_t now = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
+#ifdef Py_GIL_DISABLED
+    if (_Py_atomic_load_uint64_acquire(version) == now) {
+        return 0;
+    }
+#else
+    if (*version == now) {
+        return 0;
+    }
+    if (!(now & (_PyMonitoring_ANY_LISTENS | _PyMonitoring_SCOPES_COUNT))) {
+        Py_ssize_t i = 0;
+        while (i < length && event_types[i] <= PY_MONITORING_EVENT_C_RAISE) {
+            i++;
+        }
+        if (i == length) {
+            memset(state_array, 0, (size_t)length * sizeof(*state_array));
+            *version = now;
+            return 0;
+        }
+    }
+#endif
+    return PyMonitoring_EnterScope(state_array, version, event_types, length);
+}
+
+static inline int
+_PyMonitoring_ExitScope(void)
+{
+    uintptr_t now = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
+    return now & _PyMonitoring_SCOPES_COUNT ? PyMonitoring_ExitScope() : 0;
+}
+
+#define PyMonitoring_EnterScope _PyMonitoring_EnterScope
+#define PyMonitoring_ExitScope _PyMonitoring_ExitScope
+#endif
+
 
 /* The functions behind the inline ones below, which are the API. */
 

@@ -34,8 +34,7 @@ struct _Py_codelikes_state {
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
     /* Whether any location is disabled for it. */
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
-    /* Changes with local_tools. */
-    uint32_t version;
+    bool changed;                 // local_tools, since the state was locked
 };
 
 /* Keep other threads from changing what is known; a no-op where there is a
