@@ -4,6 +4,8 @@
 # make check-series                 prove what the patches promise
 # make check-series-quick           the same without building each prefix
 # make docs                         the pages of the series as HTML
+# make bench                        instructions, times and bytes beside stock
+# make bench-quick                  the goals that counting ours alone decides
 # make install prefix=P [DESTDIR=D] install the patched interpreter
 #
 # CPYTHON=PATH names a CPython source directory or archive to start from.
@@ -16,7 +18,8 @@ SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
 
 export CPYTHON
 
-.PHONY: all test series check-series check-series-quick docs install clean
+.PHONY: all test series check-series check-series-quick docs bench \
+	bench-quick install clean
 
 all:
 	@$(SERIES) run
@@ -35,6 +38,12 @@ check-series-quick:
 
 docs:
 	@$(SERIES) docs
+
+bench:
+	@$(SERIES) bench
+
+bench-quick:
+	@$(SERIES) bench-quick
 
 install:
 	@$(SERIES) install "$(prefix)" "$(DESTDIR)"

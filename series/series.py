@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from base import find_base
+import bench
 import builder
 import checks
 from common import SeriesError, say
@@ -88,6 +89,18 @@ def build_docs():
     docs.build_docs(*prepare())
 
 
+def measure():
+    """Measure what the API costs, beside stock."""
+    builder.check_prerequisites("valgrind")
+    bench.measure(prepare()[-1], quick=False)
+
+
+def measure_quick():
+    """Check the goals that counting on the patched interpreter decides."""
+    builder.check_prerequisites("valgrind")
+    bench.measure(prepare()[-1], quick=True)
+
+
 def install(prefix, destination):
     """Install the patched interpreter."""
     if not os.path.isabs(prefix):
@@ -108,6 +121,8 @@ COMMANDS = {
     "check-quick": check_quick,
     "check": check,
     "docs": build_docs,
+    "bench": measure,
+    "bench-quick": measure_quick,
     "install": install,
 }
 

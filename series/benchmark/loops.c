@@ -1,0 +1,643 @@
+/* The loops that series/bench.py counts and times, as an extension module.
+
+   Each loop has a twin that does the same without the API, which is what the
+   costs are told over: "nothing" and "bare_..." below.  Nothing here knows
+   more of the interpreter than its public headers say, so one binary runs on
+   stock and on patched interpreters. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <malloc.h>
+#include <time.h>
+
+#define SAMPLE 1024         /* locations that a loop goes round; 2**n */
+#define MAX_TOOLS 6
+#define MAX_LENGTH 16
+
+/* The work of the code that is monitored: the compiler must have its operands
+   at hand, and cannot keep the fields of a state from one event to the next,
+   as it could not over real work. */
+#define WORK(A, B, C) __asm__ volatile("" : : "r"(A), "r"(B), "r"(C) : "memory")
+
+typedef struct {
+    PyObject *codelikes[SAMPLE];
+    int numbers[SAMPLE];
+    PyObject *given[SAMPLE];            /* the numbers as objects */
+    PyObject *value;                    /* what events report */
+    /* What the bare loops call; a scope's PY_RETURN has one of its own. */
+    PyObject *callbacks[MAX_TOOLS];
+    Py_ssize_t n_callbacks;
+    PyObject *return_callback;
+    PyObject *arguments[2];             /* for "call", in turn */
+    PyMonitoringState states[MAX_LENGTH];
+    const uint8_t *types;
+    Py_ssize_t length;
+    uint64_t version;
+    uint64_t stale;                     /* a version of the past, or 0 */
+} job;
+
+typedef int (*loop)(job *j, Py_ssize_t n);
+
+/* ------ One event ------ */
+
+#define FIRE_LOOP(NAME, ...)                                                \
+    static int                                                              \
+    fire_##NAME(job *j, Py_ssize_t n)                                       \
+    {                                                                       \
+        PyMonitoringState *state = &j->states[0];                           \
+        PyObject *value = j->value;                                         \
+        for (Py_ssize_t i = 0; i < n; i++) {                                \
+            PyObject *codelike = j->codelikes[i & (SAMPLE - 1)];            \
+            int number = j->numbers[i & (SAMPLE - 1)];                      \
+            WORK(codelike, number, value);                                  \
+            if (PyMonitoring_Fire##NAME##Event(state, codelike,             \
+                                               __VA_ARGS__) < 0)            \
+            {                                                               \
+                return -1;                                                  \
+            }                                                               \
+        }                                                                   \
+        return 0;                                                           \
+    }
+
+FIRE_LOOP(PyStart, number)
+FIRE_LOOP(PyResume, number)
+FIRE_LOOP(PyReturn, number, value)
+FIRE_LOOP(PyYield, number, value)
+FIRE_LOOP(Call, number, value, value)
+FIRE_LOOP(Line, number, number)
+FIRE_LOOP(Jump, number, value)
+FIRE_LOOP(Branch, number, value)
+FIRE_LOOP(CReturn, number, value)
+FIRE_LOOP(PyThrow, number)
+FIRE_LOOP(Raise, number)
+FIRE_LOOP(Reraise, number)
+FIRE_LOOP(ExceptionHandled, number)
+FIRE_LOOP(CRaise, number)
+FIRE_LOOP(PyUnwind, number)
+FIRE_LOOP(StopIteration, number, value)
+
+static int
+nothing(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        WORK(j->codelikes[i & (SAMPLE - 1)], j->numbers[i & (SAMPLE - 1)],
+             j->value);
+    }
+    return 0;
+}
+
+/* A CALL and the C_RETURN that answers it. */
+static int
+fire_pair(job *j, Py_ssize_t n)
+{
+    PyMonitoringState *state = &j->states[0];
+    PyObject *value = j->value;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *codelike = j->codelikes[i & (SAMPLE - 1)];
+        int number = j->numbers[i & (SAMPLE - 1)];
+        WORK(codelike, number, value);
+        if (PyMonitoring_FireCallEvent(state, codelike, number, value,
+                                       value) < 0)
+        {
+            return -1;
+        }
+        WORK(codelike, number, value);
+        if (PyMonitoring_FireCReturnEvent(state, codelike, number,
+                                          value) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Call callbacks as directly as C can.  args[0] is free. */
+static inline int
+call_all(PyObject **callbacks, Py_ssize_t n_callbacks, PyObject **args,
+         size_t nargs)
+{
+    for (Py_ssize_t i = 0; i < n_callbacks; i++) {
+        PyObject *result = PyObject_Vectorcall(
+            callbacks[i], args + 1,
+            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    return 0;
+}
+
+/* Call them with a number that is made for them. */
+static inline int
+tell(PyObject **callbacks, Py_ssize_t n_callbacks, PyObject **args,
+     size_t nargs, int number)
+{
+    args[2] = PyLong_FromLong(number);
+    if (args[2] == NULL) {
+        return -1;
+    }
+    int err = call_all(callbacks, n_callbacks, args, nargs);
+    Py_DECREF(args[2]);
+    return err;
+}
+
+#define BARE_LOOP(NARGS)                                                    \
+    static int                                                              \
+    bare_##NARGS(job *j, Py_ssize_t n)                                      \
+    {                                                                       \
+        PyObject *value = j->value;                                         \
+        for (Py_ssize_t i = 0; i < n; i++) {                                \
+            PyObject *args[] = {                                            \
+                NULL, j->codelikes[i & (SAMPLE - 1)], NULL, value, value,   \
+            };                                                              \
+            int number = j->numbers[i & (SAMPLE - 1)];                      \
+            WORK(args, number, value);                                      \
+            if (tell(j->callbacks, j->n_callbacks, args, NARGS,             \
+                     number) < 0)                                           \
+            {                                                               \
+                return -1;                                                  \
+            }                                                               \
+        }                                                                   \
+        return 0;                                                           \
+    }
+
+BARE_LOOP(2)
+BARE_LOOP(3)
+BARE_LOOP(4)
+
+static int
+bare_pair(job *j, Py_ssize_t n)
+{
+    return bare_4(j, 2 * n);
+}
+
+/* ------ Scopes ------ */
+
+static int
+scope(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        WORK(j, n, j->states);
+        if (PyMonitoring_EnterScope(j->states, &j->version, j->types,
+                                    j->length) < 0)
+        {
+            return -1;
+        }
+        WORK(j, n, j->states);
+        PyMonitoring_ExitScope();
+    }
+    return 0;
+}
+
+static int
+bare_scope(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        WORK(j, n, j->states);
+        WORK(j, n, j->states);
+    }
+    return 0;
+}
+
+/* As if something changed since the states were written. */
+static int
+stale_scope(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        j->version = j->stale;
+        WORK(j, n, j->states);
+        if (PyMonitoring_EnterScope(j->states, &j->version, j->types,
+                                    j->length) < 0)
+        {
+            return -1;
+        }
+        WORK(j, n, j->states);
+        PyMonitoring_ExitScope();
+    }
+    return 0;
+}
+
+static int
+bare_stale_scope(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        j->version = j->stale;
+        WORK(j, n, j->states);
+        WORK(j, n, j->states);
+    }
+    return 0;
+}
+
+/* ------ The workload: PY_START, 8 LINE, PY_RETURN ------ */
+
+#define LINES(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
+
+#define FIRE_LINE(K)                                                        \
+    WORK(codelike, first, states);                                          \
+    if (PyMonitoring_FireLineEvent(&states[PY_MONITORING_EVENT_LINE],       \
+                                   codelike, first + K, first + K) < 0)     \
+    {                                                                       \
+        return -1;                                                          \
+    }
+
+/* types[i] is i for the three events of the workload. */
+static inline int
+run_scope(PyMonitoringState *states, uint64_t *version, const uint8_t *types,
+          Py_ssize_t length, PyObject *codelike, int first)
+{
+    if (PyMonitoring_EnterScope(states, version, types, length) < 0) {
+        return -1;
+    }
+    WORK(codelike, first, states);
+    if (PyMonitoring_FirePyStartEvent(&states[PY_MONITORING_EVENT_PY_START],
+                                      codelike, first) < 0)
+    {
+        return -1;
+    }
+    LINES(FIRE_LINE)
+    WORK(codelike, first, states);
+    if (PyMonitoring_FirePyReturnEvent(&states[PY_MONITORING_EVENT_PY_RETURN],
+                                       codelike, first + 9, Py_None) < 0)
+    {
+        return -1;
+    }
+    return PyMonitoring_ExitScope();
+}
+
+static int
+workload(job *j, Py_ssize_t n)
+{
+    PyObject *codelike = j->codelikes[0];
+    int first = j->numbers[0];
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (run_scope(j->states, &j->version, j->types, MAX_LENGTH, codelike,
+                      first) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* As generated code has it: states on the C stack, new in each scope. */
+static int
+stack_workload(job *j, Py_ssize_t n)
+{
+    PyObject *codelike = j->codelikes[0];
+    int first = j->numbers[0];
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyMonitoringState states[7];
+        uint64_t version = 0;
+        if (run_scope(states, &version, j->types, 7, codelike, first) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+#define WORK_LINE(K) WORK(codelike, first, j->states);
+
+static int
+nothing_workload(job *j, Py_ssize_t n)
+{
+    PyObject *codelike = j->codelikes[0];
+    int first = j->numbers[0];
+    for (Py_ssize_t i = 0; i < n; i++) {
+        WORK(codelike, first, j->states);
+        LINES(WORK_LINE)
+        WORK(codelike, first, j->states);
+    }
+    return 0;
+}
+
+#define TELL_LINE(K)                                                        \
+    WORK(codelike, first, args);                                            \
+    if (tell(j->callbacks, 1, args, 2, first + K) < 0) {                    \
+        return -1;                                                          \
+    }
+
+static int
+bare_workload(job *j, Py_ssize_t n)
+{
+    PyObject *codelike = j->codelikes[0];
+    int first = j->numbers[0];
+    PyObject *args[] = {NULL, codelike, NULL, Py_None};
+    for (Py_ssize_t i = 0; i < n; i++) {
+        WORK(codelike, first, args);
+        if (tell(j->callbacks, 1, args, 2, first) < 0) {
+            return -1;
+        }
+        LINES(TELL_LINE)
+        WORK(codelike, first, args);
+        if (tell(&j->return_callback, 1, args, 3, first + 9) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The same with the numbers at hand. */
+static int
+given_workload(job *j, Py_ssize_t n)
+{
+    PyObject *args[] = {NULL, j->codelikes[0], NULL, Py_None};
+    for (Py_ssize_t i = 0; i < n; i++) {
+        for (int k = 0; k < 9; k++) {
+            args[2] = j->given[k];
+            WORK(i, k, args);
+            if (call_all(j->callbacks, 1, args, 2) < 0) {
+                return -1;
+            }
+        }
+        args[2] = j->given[9];
+        WORK(i, n, args);
+        if (call_all(&j->return_callback, 1, args, 3) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ------ Any callable ------ */
+
+static int
+call(job *j, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *result = PyObject_Call(j->value, j->arguments[i & 1], NULL);
+        if (result == NULL) {
+            return -1;
+        }
+        Py_DECREF(result);
+    }
+    return 0;
+}
+
+/* ------ The module ------ */
+
+static const struct {
+    const char *name;
+    loop run;
+} loops[] = {
+#define FIRE(NAME) {"fire_" #NAME, fire_##NAME}
+    FIRE(PyStart), FIRE(PyResume), FIRE(PyReturn), FIRE(PyYield), FIRE(Call),
+    FIRE(Line), FIRE(Jump), FIRE(Branch), FIRE(CReturn), FIRE(PyThrow),
+    FIRE(Raise), FIRE(Reraise), FIRE(ExceptionHandled), FIRE(CRaise),
+    FIRE(PyUnwind), FIRE(StopIteration),
+#undef FIRE
+    {"fire_pair", fire_pair},
+    {"nothing", nothing},
+    {"bare_2", bare_2},
+    {"bare_3", bare_3},
+    {"bare_4", bare_4},
+    {"bare_pair", bare_pair},
+    {"scope", scope},
+    {"bare_scope", bare_scope},
+    {"stale_scope", stale_scope},
+    {"bare_stale_scope", bare_stale_scope},
+    {"workload", workload},
+    {"stack_workload", stack_workload},
+    {"nothing_workload", nothing_workload},
+    {"bare_workload", bare_workload},
+    {"given_workload", given_workload},
+    {"call", call},
+};
+
+/* Callgrind counts what happens in here, and nothing else. */
+__attribute__((noinline, visibility("default"))) int
+benchmark_measured(loop run, job *j, Py_ssize_t n)
+{
+    int err = run(j, n);
+    __asm__ volatile("" : : : "memory");        /* no tail call */
+    return err;
+}
+
+static loop
+find_loop(const char *name)
+{
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(loops); i++) {
+        if (strcmp(loops[i].name, name) == 0) {
+            return loops[i].run;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "no loop is called %s", name);
+    return NULL;
+}
+
+static int
+read_locations(job *j, PyObject *locations)
+{
+    Py_ssize_t length = PyList_GET_SIZE(locations);
+    if (length == 0) {
+        PyErr_SetString(PyExc_ValueError, "no locations");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < SAMPLE; i++) {
+        PyObject *location = PyList_GET_ITEM(locations, i % length);
+        if (!PyArg_ParseTuple(location, "Oi", &j->codelikes[i],
+                              &j->numbers[i]))
+        {
+            return -1;
+        }
+        j->given[i] = PyTuple_GET_ITEM(location, 1);
+    }
+    return 0;
+}
+
+static int64_t
+nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* What stock leaves undefined is then the same in every run. */
+__attribute__((noinline)) static void
+clear_stack(void)
+{
+    char memory[4096];
+    memset(memory, 0, sizeof(memory));
+    WORK(memory, 0, 0);
+}
+
+PyDoc_STRVAR(run_doc,
+"run(loop, n, locations, types, value, callbacks, arguments, stale, error)\n"
+"--\n\n"
+"Run a loop n times in a scope of its own; return the nanoseconds it took.\n"
+"\n"
+"locations is a list of (code-like, number), types the bytes of the scope's\n"
+"event types, callbacks what bare loops call, error an exception that is set\n"
+"meanwhile, or None.");
+
+static PyObject *
+run(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *name;
+    Py_ssize_t n, n_types;
+    PyObject *locations, *callbacks, *error;
+    const char *types;
+    unsigned long long stale;
+    job j = {0};
+    if (!PyArg_ParseTuple(args, "snO!y#OO!(OO)KO:run", &name, &n,
+                          &PyList_Type, &locations, &types, &n_types,
+                          &j.value, &PyTuple_Type, &callbacks,
+                          &j.arguments[0], &j.arguments[1], &stale, &error))
+    {
+        return NULL;
+    }
+    loop run_loop = find_loop(name);
+    if (run_loop == NULL || read_locations(&j, locations) < 0) {
+        return NULL;
+    }
+    Py_ssize_t n_callbacks = PyTuple_GET_SIZE(callbacks);
+    if (n_callbacks > MAX_TOOLS || n_types > MAX_LENGTH) {
+        PyErr_SetString(PyExc_ValueError, "too many callbacks or types");
+        return NULL;
+    }
+    /* The last one is for PY_RETURN where the loop is a scope. */
+    for (Py_ssize_t i = 0; i < n_callbacks; i++) {
+        j.return_callback = j.callbacks[i] = PyTuple_GET_ITEM(callbacks, i);
+    }
+    j.n_callbacks = n_callbacks;
+    j.types = (const uint8_t *)types;
+    j.length = n_types;
+    j.stale = stale;
+    if (PyMonitoring_EnterScope(j.states, &j.version, j.types,
+                                j.length) < 0)
+    {
+        return NULL;
+    }
+    if (error != Py_None) {
+        PyErr_SetRaisedException(Py_NewRef(error));
+    }
+    clear_stack();
+    int64_t start = nanoseconds();
+    int err = benchmark_measured(run_loop, &j, n);
+    int64_t end = nanoseconds();
+    if (err == 0) {
+        PyErr_Clear();
+    }
+    PyMonitoring_ExitScope();
+    return err < 0 ? NULL : PyLong_FromLongLong(end - start);
+}
+
+PyDoc_STRVAR(enter_doc,
+"enter()\n--\n\nEnter a scope; return (version, whether LINE is active).");
+
+static PyObject *
+enter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    static const uint8_t types[] = {PY_MONITORING_EVENT_LINE};
+    PyMonitoringState state;
+    uint64_t version = 0;
+    if (PyMonitoring_EnterScope(&state, &version, types, 1) < 0) {
+        return NULL;
+    }
+    PyMonitoring_ExitScope();
+    return Py_BuildValue("Ki", (unsigned long long)version, state.active);
+}
+
+PyDoc_STRVAR(fire_lines_doc,
+"fire_lines(codelikes, n)\n--\n\n"
+"Fire LINE for the lines 0 to n - 1 of each code-like of a list.");
+
+static PyObject *
+fire_lines(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    static const uint8_t types[] = {PY_MONITORING_EVENT_LINE};
+    PyObject *codelikes;
+    int n;
+    PyMonitoringState state;
+    uint64_t version = 0;
+    if (!PyArg_ParseTuple(args, "O!i:fire_lines", &PyList_Type, &codelikes,
+                          &n)
+        || PyMonitoring_EnterScope(&state, &version, types, 1) < 0)
+    {
+        return NULL;
+    }
+    int err = 0;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(codelikes); i++) {
+        PyObject *codelike = PyList_GET_ITEM(codelikes, i);
+        for (int line = 0; err == 0 && line < n; line++) {
+            err = PyMonitoring_FireLineEvent(&state, codelike, line, line);
+        }
+    }
+    PyMonitoring_ExitScope();
+    return err < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(malloced_doc,
+"malloced()\n--\n\n"
+"Return how many bytes malloc has handed out, its own overhead included.");
+
+static PyObject *
+malloced(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+#if __GLIBC_PREREQ(2, 33)
+    struct mallinfo2 info = mallinfo2();
+#else
+    struct mallinfo info = mallinfo();
+#endif
+    return PyLong_FromSize_t((size_t)info.uordblks + (size_t)info.hblkhd);
+}
+
+static PyObject *
+ignore(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
+       Py_ssize_t Py_UNUSED(nargs))
+{
+    Py_RETURN_NONE;
+}
+
+static PyObject *disable_mark;          /* sys.monitoring.DISABLE */
+
+static PyObject *
+disable(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
+        Py_ssize_t Py_UNUSED(nargs))
+{
+    return Py_NewRef(disable_mark);
+}
+
+static PyMethodDef methods[] = {
+    {"run", run, METH_VARARGS, run_doc},
+    {"enter", enter, METH_NOARGS, enter_doc},
+    {"fire_lines", fire_lines, METH_VARARGS, fire_lines_doc},
+    {"malloced", malloced, METH_NOARGS, malloced_doc},
+    {"ignore", _PyCFunction_CAST(ignore), METH_FASTCALL,
+     "A callback that returns None."},
+    {"disable", _PyCFunction_CAST(disable), METH_FASTCALL,
+     "A callback that returns DISABLE."},
+    {NULL},
+};
+
+static int
+prepare(PyObject *Py_UNUSED(module))
+{
+    PyObject *monitoring = PySys_GetObject("monitoring");
+    if (monitoring == NULL) {
+        PyErr_SetString(PyExc_ImportError, "no sys.monitoring");
+        return -1;
+    }
+    disable_mark = PyObject_GetAttrString(monitoring, "DISABLE");
+    return disable_mark == NULL ? -1 : 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, prepare},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "loops",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC
+PyInit_loops(void)
+{
+    return PyModuleDef_Init(&definition);
+}
