@@ -1,0 +1,170 @@
+"""Tests of what make bench makes of its measurements, and of its charts."""
+
+import io
+import unittest
+from pathlib import Path
+from unittest import mock
+from xml.etree import ElementTree
+
+import bench
+from benchmark import operations
+import charts
+from common import SeriesError
+
+CALLGRIND = """\
+# callgrind format
+version: 1
+part: 1
+events: Ir
+fl=loops.c
+fn=fire_Line
+10 3
+11 4
+cfn=PyLong_FromLong
+calls=1 5
+11 900
+fn=PyLong_FromLong
+5 900
+totals: 907
+part: 2
+events: Ir
+fn=fire_Line
+10 5
+fn=eval'2
+7 20
+fn=eval
+8 1
+totals: 26
+"""
+LINE = "LINE, no callback"
+
+
+def runs(loop, twin, rounds=1024):
+    """Return counted runs of a loop and a twin with a start-up of 50."""
+    lengths = (rounds, rounds, 2 * rounds)
+    return [{"loop": 50 + cost * n} for cost in (loop, twin)
+            for n in lengths]
+
+
+class CountTest(unittest.TestCase):
+    """From callgrind's output to the cost of an operation."""
+
+    def test_parts_hold_what_functions_cost_themselves(self):
+        parts = list(bench.read_parts(io.StringIO(CALLGRIND)))
+        self.assertEqual(parts, [
+            {"fire_Line": 7, "PyLong_FromLong": 900},
+            {"fire_Line": 5, "eval": 21}])
+
+    def test_start_up_cancels(self):
+        cost = bench.costs({LINE: runs(12, 8)})
+        self.assertEqual(cost, {LINE: {"loop": 12, "twin": 8, "over": 4}})
+
+    def test_costs_are_told_per_event(self):
+        name = "workload, no callback"
+        self.assertEqual(bench.costs({name: runs(120, 20)})[name]["over"],
+                         10)
+
+    def test_a_part_too_few(self):
+        with self.assertRaisesRegex(SeriesError, "counts: has 6 parts, not 7"):
+            bench.split_parts([LINE], runs(1, 1), Path("counts"))
+
+    def test_runs_stay_with_their_operation(self):
+        first, second = runs(1, 2), runs(3, 4)
+        found = bench.split_parts(["a", "b"], [*first, *second, {}], "counts")
+        self.assertEqual(found, {"a": first, "b": second})
+
+
+class OperationTest(unittest.TestCase):
+    """What is measured."""
+
+    def test_names_are_unique(self):
+        names = [operation.name for operation in operations.all_operations()]
+        self.assertEqual(len(names), len(set(names)))
+
+    def test_what_is_asked_for_by_name_exists(self):
+        known = {operation.name for operation in operations.all_operations()}
+        self.assertLessEqual({*bench.THREADED, *bench.PROFILED}, known)
+
+    def test_every_event_is_measured_in_every_state(self):
+        for event in operations.EVENTS:
+            found = [operation for operation in operations.all_operations()
+                     if operation.name.startswith(f"{event.name}, ")]
+            self.assertEqual(len(found), 10, event)
+
+    def test_no_scope_reads_past_stocks_array(self):
+        self.assertLess(max(operations.scope_types(16)), 15)
+
+
+class WeighTest(unittest.TestCase):
+    """Bytes, from what malloc and pymalloc say."""
+
+    def weigh(self, told, status=0):
+        """Return what is made of a worker's standard error."""
+        column = mock.Mock(python="build/python")
+        result = mock.Mock(stderr=told.encode(), returncode=status)
+        with mock.patch.object(bench.subprocess, "run", return_value=result):
+            return bench.weigh(column, 1, 1)
+
+    def test_both_accounts_are_added(self):
+        told = ("malloced = 1000\n"
+                "# bytes in allocated blocks        =            2,000\n"
+                "malloced = 1500\n"
+                "# bytes in allocated blocks        =            2,064\n")
+        self.assertEqual(self.weigh(told), 564)
+
+    def test_a_worker_that_fails(self):
+        with self.assertRaisesRegex(SeriesError, "build/python: weighing "
+                                                 "failed: no such thing"):
+            self.weigh("no such thing\n", 1)
+
+
+class GoalTest(unittest.TestCase):
+    """Which goals are met."""
+
+    def test_a_limit_is_met_up_to_itself(self):
+        self.assertTrue(bench.goal("g", 30, 30)["met"])
+        self.assertFalse(bench.goal("g", 30.1, 30)["met"])
+
+    def judge_threads(self, throughput, bare):
+        """Return whether a throughput is enough beside the bare one."""
+        goals = list(bench.judge_threads({
+            "LINE: fire_Line": {"throughput": throughput},
+            "LINE: bare_2": {"throughput": bare}}))
+        self.assertEqual(len(goals), 1)
+        return goals[0]["met"]
+
+    def test_two_threads(self):
+        self.assertTrue(self.judge_threads(1.9, 2.0))
+        self.assertFalse(self.judge_threads(1.8, 1.95))
+        # What bare calls do not reach is not asked for.
+        self.assertTrue(self.judge_threads(1.0, 1.05))
+        self.assertFalse(self.judge_threads(0.9, 1.05))
+
+
+class ChartTest(unittest.TestCase):
+    """The charts."""
+
+    def test_bars_are_to_scale(self):
+        svg = charts.bars("<T>", ("a", "b"), [("one", (50, 100)),
+                                              ("two", (None, 25))])
+        widths = [float(rect.get("width"))
+                  for rect in ElementTree.fromstring(svg).iter(
+                      "{http://www.w3.org/2000/svg}rect")
+                  if rect.get("x") == str(charts.LEFT)]
+        self.assertEqual(len(widths), 3)
+        self.assertAlmostEqual(widths[0] / widths[1], 0.5, 2)
+        self.assertAlmostEqual(widths[2] / widths[1], 0.25, 2)
+
+    def test_lines_have_a_logarithmic_axis(self):
+        svg = charts.lines("T", "x", {"a": [(1, 5), (10, 5), (100, 10)]})
+        circles = list(ElementTree.fromstring(svg).iter(
+            "{http://www.w3.org/2000/svg}circle"))
+        x = [float(circle.get("cx")) for circle in circles]
+        y = [float(circle.get("cy")) for circle in circles]
+        self.assertAlmostEqual(x[1] - x[0], x[2] - x[1], 0)
+        self.assertEqual(y[0], y[1])
+        self.assertLess(y[2], y[1])
+
+
+if __name__ == "__main__":
+    unittest.main()
