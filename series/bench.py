@@ -26,6 +26,7 @@ PAIRS = 11
 PAIR_NANOSECONDS = 2_000_000
 THREAD_NANOSECONDS = 40_000_000
 THREAD_ROUNDS = 9
+FREE_CORES = 1.9
 THREADED = ("LINE, c callback", "LINE, python callback",
             "disabled, 1 in 1", "disabled, 1000000 in 100000")
 MEMORY = ((100000, 10), (1000, 1000), (1, 1000000), (100000, 1), (10000, 0))
@@ -35,6 +36,7 @@ PROFILED = (
     "LINE, c callback", "LINE, c callback, large numbers",
     "disabled, 1000000 in 100000", "local events on 10000, c callback",
     "another code-like, local events on 10000")
+EMPTY = "an empty loop"
 EVAL_LOOP = "_PyEval_EvalFrameDefault"
 
 
@@ -275,7 +277,8 @@ class Server:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise SeriesError(f"worker.py failed at {' '.join(map(str, request))}")
+            words = " ".join(map(str, request))
+            raise SeriesError(f"{FOLDER}/worker.py failed at {words}")
         return json.loads(answer)
 
     def __enter__(self):
@@ -326,7 +329,10 @@ def rounds_for(server, loop, n, nanoseconds):
 
 
 def time_threads(column):
-    """Return what two threads get done in the time of one's work."""
+    """Return what two threads get done in the time of one's work.
+
+    The empty loop tells what the machine can give just now.
+    """
     known = {operation.name: operation
              for operation in operations.all_operations()}
     found = {}
@@ -336,6 +342,8 @@ def time_threads(column):
             for loop in (known[name].loop, twin):
                 if loop != "nothing":
                     found[f"{name}: {loop}"] = time_loop(server, loop)
+                elif EMPTY not in found:
+                    found[EMPTY] = time_loop(server, loop)
             server.ask("end")
     say("timed", f"{len(found)} loops in 1 and 2 threads")
     return found
@@ -396,7 +404,14 @@ def judge(result):
 
 
 def judge_threads(threads):
-    """Yield the goals of two threads, which times decide."""
+    """Yield the goals of two threads, which times decide.
+
+    There are none while other work takes the second core away.
+    """
+    if threads and threads[EMPTY]["throughput"] < FREE_CORES:
+        say("threads", f"not judged: two empty loops reach only "
+                       f"{threads[EMPTY]['throughput']:.2f} times one")
+        return
     bare = {}
     for name, times in threads.items():
         operation, _, loop = name.rpartition(": ")
@@ -404,7 +419,7 @@ def judge_threads(threads):
             bare[operation] = times["throughput"]
     for name, times in threads.items():
         operation, _, loop = name.rpartition(": ")
-        if not loop.startswith("bare_"):
+        if loop.startswith("fire_"):
             enough = min(1.9, 0.95 * bare.get(operation, 2))
             yield {"goal": f"two threads, {operation}", "limit": enough,
                    "stock": None, "ours": times["throughput"],

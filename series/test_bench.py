@@ -128,6 +128,7 @@ class GoalTest(unittest.TestCase):
     def judge_threads(self, throughput, bare):
         """Return whether a throughput is enough beside the bare one."""
         goals = list(bench.judge_threads({
+            bench.EMPTY: {"throughput": 2.0},
             "LINE: fire_Line": {"throughput": throughput},
             "LINE: bare_2": {"throughput": bare}}))
         self.assertEqual(len(goals), 1)
@@ -139,6 +140,13 @@ class GoalTest(unittest.TestCase):
         # What bare calls do not reach is not asked for.
         self.assertTrue(self.judge_threads(1.0, 1.05))
         self.assertFalse(self.judge_threads(0.9, 1.05))
+
+    def test_threads_are_not_judged_without_two_cores(self):
+        threads = {bench.EMPTY: {"throughput": 1.4},
+                   "LINE: fire_Line": {"throughput": 1.0}}
+        with mock.patch.object(bench, "say") as say:
+            self.assertEqual(list(bench.judge_threads(threads)), [])
+        self.assertIn("reach only 1.40 times one", say.call_args[0][1])
 
 
 class ChartTest(unittest.TestCase):
