@@ -6,6 +6,7 @@
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
 #include "pycore_pyatomic_ft_wrappers.h"
 #include "pycore_producers.h"     // _PyMonitoring_UpdateProducers()
+#include "pycore_pymem.h"         // _PyMem_FreeDelayed()
 #include "pycore_pystate.h"       // _PyInterpreterState_GET()
 #include "pycore_waiting_calls.h"
 #include "pycore_weakref.h"
@@ -19,51 +20,43 @@
 #endif
 
 typedef struct _Py_codelikes_state codelikes_state;
-
-/* A weak reference, so that what it calls when the code-like dies finds the
-   rest at once. */
-typedef struct _Py_codelike {
-    PyWeakReference ref;
-    union {
-        PyObject *address;        // borrowed
-        struct _Py_codelike *next_removed;
-    };
-    /* A hash table of location keys and, in the low 8 bits, the tools that
-       disabled the location; empty slots are 0. */
-    uint64_t *locations;
-    size_t num_locations;
-    size_t num_slots;             // 0 or a power of two
-    uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
-    bool watched;                 // calls may wait for it
-} codelike_entry;
-
-static uint64_t
-spread(uint64_t key)
-{
-    /* The bits on top depend on all of the key's. */
-    return (key * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
-}
-
-/* ------ The locations of a code-like ------ */
+typedef struct _Py_codelike codelike_entry;
+typedef struct _Py_codelike_table codelike_table;
+typedef struct _Py_location_table location_table;
 
 #define TOOLS_MASK UINT64_C(0xff)
 
-static uint64_t
-location_key(int event, int location)
+/* ------ The locations of a code-like ------ */
+
+/* What has no location; it is never written. */
+static const location_table no_locations = {0, {0}};
+
+static bool
+has_locations(codelike_entry *entry)
 {
-    return (uint64_t)(event + 1) << 40 | (uint64_t)(uint32_t)location << 8;
+    return entry->locations != &no_locations;
 }
 
 /* Return the slot of the key, or the empty one where it belongs. */
-static uint64_t *
-find_location(codelike_entry *entry, uint64_t key)
+static unsigned long long *
+find_location(location_table *table, uint64_t key)
 {
-    size_t mask = entry->num_slots - 1;
-    for (size_t i = spread(key >> 8) & mask;; i = (i + 1) & mask) {
-        uint64_t *slot = &entry->locations[i];
-        if (*slot == 0 || (*slot & ~TOOLS_MASK) == key) {
-            return slot;
-        }
+    size_t i = _Py_codelike_hash(key);
+    while (table->slots[i & table->mask] != 0
+           && (table->slots[i & table->mask] & ~TOOLS_MASK) != key)
+    {
+        i++;
+    }
+    return &table->slots[i & table->mask];
+}
+
+static void
+set_locations(codelike_entry *entry, location_table *table)
+{
+    location_table *old = entry->locations;
+    FT_ATOMIC_STORE_PTR_RELEASE(entry->locations, table);
+    if (old != &no_locations) {
+        _PyMem_FreeDelayed(old);
     }
 }
 
@@ -71,92 +64,101 @@ find_location(codelike_entry *entry, uint64_t key)
 static int
 reserve_location(codelike_entry *entry)
 {
-    if ((entry->num_locations + 1) * 4 <= entry->num_slots * 3) {
+    location_table *old = entry->locations;
+    if (has_locations(entry)
+        && (entry->num_locations + 1) * 4 <= (old->mask + 1) * 3)
+    {
         return 0;
     }
-    uint64_t *old_locations = entry->locations;
-    size_t old_num = entry->num_slots;
-    size_t num_slots = old_num ? 2 * old_num : 4;
-    uint64_t *locations = PyMem_Calloc(num_slots, sizeof(uint64_t));
-    if (locations == NULL) {
+    size_t num_slots = 2 * (old->mask + 1);
+    location_table *table = PyMem_Calloc(
+        1, offsetof(location_table, slots)
+           + num_slots * sizeof(table->slots[0]));
+    if (table == NULL) {
         return -1;
     }
-    entry->locations = locations;
-    entry->num_slots = num_slots;
-    for (size_t i = 0; i < old_num; i++) {
-        if (old_locations[i] != 0) {
-            uint64_t key = old_locations[i] & ~TOOLS_MASK;
-            *find_location(entry, key) = old_locations[i];
+    table->mask = num_slots - 1;
+    for (size_t i = 0; i <= old->mask; i++) {
+        if (old->slots[i] != 0) {
+            *find_location(table, old->slots[i] & ~TOOLS_MASK) =
+                old->slots[i];
         }
     }
-    PyMem_Free(old_locations);
+    set_locations(entry, table);
     return 0;
 }
 
 static void
 forget_locations(codelike_entry *entry)
 {
-    PyMem_Free(entry->locations);
-    entry->locations = NULL;
-    entry->num_locations = entry->num_slots = 0;
+    set_locations(entry, (location_table *)&no_locations);
+    entry->num_locations = 0;
 }
 
 /* ------ The code-likes of an interpreter ------ */
 
-static size_t
-home_slot(codelikes_state *state, PyObject *codelike)
+/* A weak reference that finds at once what is known of its code-like. */
+typedef struct {
+    PyWeakReference ref;
+    codelike_entry *entry;        // NULL if it is not in the table
+} codelike_ref;
+
+/* What stands in the slot of a code-like that was removed. */
+static const codelike_entry removed_entry = {
+    .locations = (location_table *)&no_locations,
+};
+
+static bool
+is_entry(codelike_entry *entry)
 {
-    return spread((uint64_t)(uintptr_t)codelike >> 4) & (state->num_slots - 1);
+    return entry != NULL && entry != &removed_entry;
 }
 
 static codelike_entry *
 find_codelike(codelikes_state *state, PyObject *codelike)
 {
-    if (state->num_codelikes == 0) {
-        return NULL;
-    }
-    size_t mask = state->num_slots - 1;
-    for (size_t i = home_slot(state, codelike);; i = (i + 1) & mask) {
-        codelike_entry *entry = state->slots[i];
-        if (entry == NULL || entry->address == codelike) {
-            return entry;
-        }
-    }
+    return state->table ? _Py_codelike_find(state, codelike) : NULL;
 }
 
 static void
-add_to_slots(codelikes_state *state, codelike_entry *entry)
+add_to_table(codelike_table *table, codelike_entry *entry)
 {
-    size_t mask = state->num_slots - 1;
-    size_t i = home_slot(state, entry->address);
-    while (state->slots[i] != NULL) {
-        i = (i + 1) & mask;
+    size_t i = _Py_codelike_hash((uintptr_t)entry->address);
+    while (table->slots[i & table->mask] != NULL) {
+        i++;
     }
-    state->slots[i] = entry;
+    FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i & table->mask], entry);
 }
 
 /* Make room for one code-like.  Return -1 if there is no memory. */
 static int
 reserve_codelike(codelikes_state *state)
 {
-    if ((state->num_codelikes + 1) * 3 <= state->num_slots * 2) {
+    codelike_table *old = state->table;
+    if (old && (state->num_used + 1) * 3 <= (old->mask + 1) * 2) {
         return 0;
     }
-    codelike_entry **old_slots = state->slots;
-    size_t old_num = state->num_slots;
-    size_t num_slots = old_num ? 2 * old_num : 16;
-    codelike_entry **slots = PyMem_Calloc(num_slots, sizeof(*slots));
-    if (slots == NULL) {
+    size_t num_slots = 16;
+    while (num_slots < (state->num_codelikes + 1) * 2) {
+        num_slots *= 2;
+    }
+    codelike_table *table = PyMem_Calloc(
+        1, offsetof(codelike_table, slots)
+           + num_slots * sizeof(table->slots[0]));
+    if (table == NULL) {
         return -1;
     }
-    state->slots = slots;
-    state->num_slots = num_slots;
-    for (size_t i = 0; i < old_num; i++) {
-        if (old_slots[i] != NULL) {
-            add_to_slots(state, old_slots[i]);
+    table->mask = num_slots - 1;
+    for (size_t i = 0; old && i <= old->mask; i++) {
+        if (is_entry(old->slots[i])) {
+            add_to_table(table, old->slots[i]);
         }
     }
-    PyMem_Free(old_slots);
+    state->num_used = state->num_codelikes;
+    FT_ATOMIC_STORE_PTR_RELEASE(state->table, table);
+    if (old) {
+        _PyMem_FreeDelayed(old);
+    }
     return 0;
 }
 
@@ -165,7 +167,7 @@ set_local_tools(codelikes_state *state, codelike_entry *entry, int event,
                 uint8_t tools)
 {
     uint8_t changed = entry->local_tools[event] ^ tools;
-    entry->local_tools[event] = tools;
+    FT_ATOMIC_STORE_UINT8_RELAXED(entry->local_tools[event], tools);
     uint8_t any = state->local_tools[event];
     for (int tool = 0; changed >> tool; tool++) {
         if (!(changed >> tool & 1)) {
@@ -176,7 +178,7 @@ set_local_tools(codelikes_state *state, codelike_entry *entry, int event,
         any = *count ? any | 1 << tool : any & ~(1 << tool);
     }
     if (any != state->local_tools[event]) {
-        FT_ATOMIC_STORE_UINT8_RELAXED(state->local_tools[event], any);
+        FT_ATOMIC_STORE_UINT8(state->local_tools[event], any);
         state->changed = true;
     }
 }
@@ -186,49 +188,28 @@ set_local_tools(codelikes_state *state, codelike_entry *entry, int event,
 static codelike_entry *
 remove_slot(codelikes_state *state, size_t i)
 {
-    codelike_entry *entry = state->slots[i];
-    size_t mask = state->num_slots - 1;
-    state->slots[i] = NULL;
+    codelike_entry *entry = state->table->slots[i];
+    FT_ATOMIC_STORE_PTR_RELEASE(state->table->slots[i],
+                                (codelike_entry *)&removed_entry);
     state->num_codelikes--;
-    /* Move up what was pushed away from its home by it. */
-    for (size_t j = (i + 1) & mask; state->slots[j] != NULL;
-         j = (j + 1) & mask)
-    {
-        size_t home = home_slot(state, state->slots[j]->address);
-        if (((j - home) & mask) >= ((j - i) & mask)) {
-            state->slots[i] = state->slots[j];
-            state->slots[j] = NULL;
-            i = j;
-        }
-    }
+    ((codelike_ref *)entry->ref)->entry = NULL;
     forget_locations(entry);
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         set_local_tools(state, entry, event, 0);
     }
-    if (state->num_codelikes == 0) {
-        PyMem_Free(state->slots);
-        state->slots = NULL;
-        state->num_slots = 0;
-    }
     return entry;
 }
 
-/* Take the entry out of the table.  Return it, or NULL if it was not there. */
-static codelike_entry *
+/* Take the entry out of the table. */
+static void
 remove_entry(codelikes_state *state, codelike_entry *entry)
 {
-    if (state->num_codelikes == 0) {
-        return NULL;
+    codelike_table *table = state->table;
+    size_t i = _Py_codelike_hash((uintptr_t)entry->address);
+    while (table->slots[i & table->mask] != entry) {
+        i++;
     }
-    size_t mask = state->num_slots - 1;
-    size_t i = home_slot(state, entry->address);
-    while (state->slots[i] != entry) {
-        if (state->slots[i] == NULL) {
-            return NULL;
-        }
-        i = (i + 1) & mask;
-    }
-    return remove_slot(state, i);
+    remove_slot(state, i & table->mask);
 }
 
 static bool
@@ -239,7 +220,7 @@ is_empty(codelike_entry *entry)
             return false;
         }
     }
-    return entry->locations == NULL && !entry->watched;
+    return !has_locations(entry) && !entry->watched;
 }
 
 /* Take out every entry, or those that hold nothing; return them as a list. */
@@ -247,17 +228,22 @@ static codelike_entry *
 remove_entries(codelikes_state *state, bool all)
 {
     codelike_entry *removed = NULL;
-    for (size_t i = 0; i < state->num_slots; ) {
-        codelike_entry *entry = state->slots[i];
-        if (entry == NULL || !(all || is_empty(entry))) {
-            i++;
-            continue;
+    for (size_t i = 0; state->table && i <= state->table->mask; i++) {
+        codelike_entry *entry = state->table->slots[i];
+        if (is_entry(entry) && (all || is_empty(entry))) {
+            remove_slot(state, i);
+            entry->next_removed = removed;
+            removed = entry;
         }
-        remove_slot(state, i);
-        entry->next_removed = removed;
-        removed = entry;
     }
     return removed;
+}
+
+static void
+release_entry(codelike_entry *entry)
+{
+    Py_DECREF(entry->ref);
+    _PyMem_FreeDelayed(entry);
 }
 
 static void
@@ -266,11 +252,11 @@ release_removed(codelike_entry *removed)
     while (removed != NULL) {
         codelike_entry *entry = removed;
         removed = entry->next_removed;
-        Py_DECREF(entry);
+        release_entry(entry);
     }
 }
 
-/* Unlock the state after what may have changed local_tools. */
+/* Unlock the state after what may have changed what producers depend on. */
 static void
 unlock_changed(PyInterpreterState *interp)
 {
@@ -286,15 +272,17 @@ static PyObject *
 codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
-    codelikes_state *state = &interp->codelikes;
-    LOCK(state);
-    codelike_entry *removed = remove_entry(state, (codelike_entry *)ref);
+    LOCK(&interp->codelikes);
+    codelike_entry *entry = ((codelike_ref *)ref)->entry;
+    if (entry != NULL) {
+        remove_entry(&interp->codelikes, entry);
+    }
     unlock_changed(interp);
-    if (removed != NULL) {
-        if (removed->watched) {
-            _Py_waiting_calls_forget_codelike(interp, removed->address);
+    if (entry != NULL) {
+        if (entry->watched) {
+            _Py_waiting_calls_forget_codelike(interp, entry->address);
         }
-        Py_DECREF(removed);
+        release_entry(entry);
     }
     Py_RETURN_NONE;
 }
@@ -303,49 +291,75 @@ static PyMethodDef died_method = {
     "codelike_died", codelike_died, METH_O, NULL
 };
 
-static PyType_Spec entry_spec = {
+static PyType_Spec ref_spec = {
     .name = "sys.monitoring.codelike",
-    .basicsize = sizeof(codelike_entry),
+    .basicsize = sizeof(codelike_ref),
     .flags = (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE
               | Py_TPFLAGS_DISALLOW_INSTANTIATION),
     .slots = (PyType_Slot[]){{0, NULL}},
 };
 
+/* Have the type of the references, and what they call.  Return -1 with an
+   exception set on failure. */
+static int
+make_type(codelikes_state *state)
+{
+    LOCK(state);
+    bool made = state->type != NULL;
+    UNLOCK(state);
+    if (made) {
+        return 0;
+    }
+    PyObject *type = PyType_FromSpecWithBases(
+        &ref_spec, (PyObject *)&_PyWeakref_RefType);
+    PyObject *died = type ? PyCFunction_New(&died_method, NULL) : NULL;
+    if (died == NULL) {
+        if (!PyErr_Occurred()) {
+            /* The base forgets it where the type's name cannot be copied. */
+            PyErr_NoMemory();
+        }
+        Py_XDECREF(type);
+        return -1;
+    }
+    LOCK(state);
+    if (state->type == NULL) {
+        state->type = Py_NewRef(type);
+        state->died = Py_NewRef(died);
+    }
+    UNLOCK(state);
+    Py_DECREF(type);
+    Py_DECREF(died);
+    return 0;
+}
+
 /* Return a new entry for the code-like, or NULL with an exception set. */
 static codelike_entry *
 new_entry(codelikes_state *state, PyObject *codelike)
 {
-    if (state->type == NULL) {
-        PyObject *type = PyType_FromSpecWithBases(
-            &entry_spec, (PyObject *)&_PyWeakref_RefType);
-        if (type == NULL) {
-            return NULL;
-        }
-        PyObject *died = PyCFunction_New(&died_method, NULL);
-        if (died == NULL) {
-            Py_DECREF(type);
-            return NULL;
-        }
-        LOCK(state);
-        if (state->type == NULL) {
-            state->type = Py_NewRef(type);
-            state->died = Py_NewRef(died);
-        }
-        UNLOCK(state);
-        Py_DECREF(type);
-        Py_DECREF(died);
-    }
-    PyObject *args = PyTuple_Pack(2, codelike, state->died);
-    if (args == NULL) {
+    if (make_type(state) < 0) {
         return NULL;
     }
-    PyObject *entry = _PyWeakref_RefType.tp_new((PyTypeObject *)state->type,
-                                                args, NULL);
-    Py_DECREF(args);
-    if (entry != NULL) {
-        ((codelike_entry *)entry)->address = codelike;
+    codelike_entry *entry = PyMem_Calloc(1, sizeof(*entry));
+    PyObject *args = PyTuple_Pack(2, codelike, state->died);
+    if (entry == NULL || args == NULL) {
+        PyErr_NoMemory();
+        goto error;
     }
-    return (codelike_entry *)entry;
+    entry->address = codelike;
+    entry->locations = (location_table *)&no_locations;
+    entry->ref = _PyWeakref_RefType.tp_new((PyTypeObject *)state->type, args,
+                                           NULL);
+    if (entry->ref == NULL) {
+        goto error;
+    }
+    ((codelike_ref *)entry->ref)->entry = NULL;
+    Py_DECREF(args);
+    return entry;
+
+error:
+    Py_XDECREF(args);
+    PyMem_Free(entry);
+    return NULL;
 }
 
 /* Call with the state locked for what is known of the code-like, which is made
@@ -367,15 +381,30 @@ get_locked(codelikes_state *state, PyObject *codelike)
     LOCK(state);
     entry = find_codelike(state, codelike);
     if (entry == NULL && reserve_codelike(state) == 0) {
-        add_to_slots(state, made);
+        ((codelike_ref *)made->ref)->entry = made;
+        add_to_table(state->table, made);
         state->num_codelikes++;
+        state->num_used++;
         return made;
     }
     if (entry == NULL) {
         UNLOCK(state);
         PyErr_NoMemory();
     }
-    Py_DECREF(made);
+    release_entry(made);
+    return entry;
+}
+
+/* Take the entry out of the table if it holds nothing; return it or NULL, as
+   a list. */
+static codelike_entry *
+take_if_empty(codelikes_state *state, codelike_entry *entry)
+{
+    if (!is_empty(entry)) {
+        return NULL;
+    }
+    remove_entry(state, entry);
+    entry->next_removed = NULL;
     return entry;
 }
 
@@ -393,34 +422,6 @@ _Py_codelikes_unlock(PyInterpreterState *interp)
     UNLOCK(&interp->codelikes);
 }
 
-uint8_t
-_Py_codelike_local_tools(PyInterpreterState *interp, PyObject *codelike,
-                         int event)
-{
-    codelikes_state *state = &interp->codelikes;
-    LOCK(state);
-    codelike_entry *entry = find_codelike(state, codelike);
-    uint8_t tools = entry ? entry->local_tools[event] : 0;
-    UNLOCK(state);
-    return tools;
-}
-
-uint8_t
-_Py_codelike_disabled_tools(PyInterpreterState *interp, PyObject *codelike,
-                            int event, int location)
-{
-    codelikes_state *state = &interp->codelikes;
-    uint8_t tools = 0;
-    LOCK(state);
-    codelike_entry *entry = find_codelike(state, codelike);
-    if (entry != NULL && entry->num_locations) {
-        tools = *find_location(entry, location_key(event, location))
-                & TOOLS_MASK;
-    }
-    UNLOCK(state);
-    return tools;
-}
-
 int
 _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
                      int event, int location, int tool)
@@ -435,21 +436,23 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
         return -1;
     }
     if (reserve_location(entry) < 0) {
-        codelike_entry *removed =
-            is_empty(entry) ? remove_entry(state, entry) : NULL;
+        codelike_entry *removed = take_if_empty(state, entry);
         UNLOCK(state);
-        Py_XDECREF(removed);
+        release_removed(removed);
         PyErr_NoMemory();
         return -1;
     }
-    uint64_t key = location_key(event, location);
-    uint64_t *slot = find_location(entry, key);
+    uint64_t key = _Py_codelike_location_key(event, location);
+    unsigned long long *slot = find_location(entry->locations, key);
     if (*slot == 0) {
         entry->num_locations++;
     }
-    *slot |= key | 1 << tool;
-    FT_ATOMIC_STORE_UINT8_RELAXED(state->has_disabled[event], 1);
-    UNLOCK(state);
+    FT_ATOMIC_STORE_ULLONG_RELAXED(*slot, *slot | key | 1 << tool);
+    if (!state->has_disabled[event]) {
+        FT_ATOMIC_STORE_UINT8(state->has_disabled[event], 1);
+        state->changed = true;
+    }
+    unlock_changed(interp);
     return 1;
 }
 
@@ -489,12 +492,10 @@ _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
         tools |= (events >> event & 1) << tool;
         set_local_tools(state, entry, event, tools);
     }
-    if (is_empty(entry)) {
-        removed = remove_entry(state, entry);
-    }
+    removed = take_if_empty(state, entry);
 done:
     unlock_changed(interp);
-    Py_XDECREF(removed);
+    release_removed(removed);
     return 0;
 }
 
@@ -521,17 +522,33 @@ _Py_codelikes_restart(PyInterpreterState *interp)
 {
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
-    for (size_t i = 0; i < state->num_slots; i++) {
-        if (state->slots[i] != NULL) {
-            forget_locations(state->slots[i]);
+    for (size_t i = 0; state->table && i <= state->table->mask; i++) {
+        if (is_entry(state->table->slots[i])) {
+            forget_locations(state->table->slots[i]);
         }
     }
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         FT_ATOMIC_STORE_UINT8_RELAXED(state->has_disabled[event], 0);
     }
+    state->changed = true;
     codelike_entry *removed = remove_entries(state, false);
-    UNLOCK(state);
+    unlock_changed(interp);
     release_removed(removed);
+}
+
+static void
+free_tool_of_locations(codelike_entry *entry, int tool)
+{
+    location_table *table = entry->locations;
+    uint64_t others = 0;
+    for (size_t i = 0; i <= table->mask; i++) {
+        FT_ATOMIC_STORE_ULLONG_RELAXED(
+            table->slots[i], table->slots[i] & ~(UINT64_C(1) << tool));
+        others |= table->slots[i] & TOOLS_MASK;
+    }
+    if (others == 0) {
+        forget_locations(entry);
+    }
 }
 
 void
@@ -539,18 +556,13 @@ _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
 {
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
-    for (size_t i = 0; i < state->num_slots; i++) {
-        codelike_entry *entry = state->slots[i];
-        if (entry == NULL) {
+    for (size_t i = 0; state->table && i <= state->table->mask; i++) {
+        codelike_entry *entry = state->table->slots[i];
+        if (!is_entry(entry)) {
             continue;
         }
-        uint8_t others = 0;
-        for (size_t j = 0; j < entry->num_slots; j++) {
-            entry->locations[j] &= ~(UINT64_C(1) << tool);
-            others |= entry->locations[j] & TOOLS_MASK;
-        }
-        if (others == 0) {
-            forget_locations(entry);
+        if (has_locations(entry)) {
+            free_tool_of_locations(entry, tool);
         }
         for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
             set_local_tools(state, entry, event,
@@ -568,8 +580,13 @@ _Py_codelikes_clear(PyInterpreterState *interp)
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
     codelike_entry *removed = remove_entries(state, true);
+    memset(state->has_disabled, 0, sizeof(state->has_disabled));
+    state->changed = true;
     unlock_changed(interp);
     release_removed(removed);
+    PyMem_Free(state->table);
+    state->table = NULL;
+    state->num_used = 0;
     Py_CLEAR(state->type);
     Py_CLEAR(state->died);
 }

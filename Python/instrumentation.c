@@ -24,10 +24,11 @@ listening_tools(PyInterpreterState *interp, PyObject *codelike, int event,
         event = PY_MONITORING_EVENT_CALL;
     }
     if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.local_tools[event]))
+        && FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event]))
     {
         tools &= interp->monitors.tools[event]
-                 | _Py_codelike_local_tools(interp, codelike, event);
+                 | _Py_codelike_local_tools(&interp->codelikes, codelike,
+                                            event);
     }
     return tools;
 }
@@ -117,6 +118,86 @@ disable(PyInterpreterState *interp, PyMonitoringState *state, int tool,
     return disabled < 0 ? -1 : 0;
 }
 
+/* Callbacks are called with borrowed references: counting them would be most
+   of the cost where threads share them.  One that is replaced while it may run
+   is retired: kept until no thread is within a producer's callback. */
+
+struct _Py_retired_callback {
+    PyObject *callback;
+    struct _Py_retired_callback *next;
+};
+
+/* In tstate->what_event, which call_tracing() leaves alone: a producer's
+   callback runs.  A negative value keeps f_lineno from being set: no frame is
+   at a line of this event. */
+#define IN_PRODUCER_CALLBACK -2
+
+/* The world must be stopped. */
+static bool
+is_callback_running(PyInterpreterState *interp)
+{
+    bool running = false;
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
+         tstate = tstate->next)
+    {
+        if (tstate->tracing || tstate->what_event == IN_PRODUCER_CALLBACK) {
+            running = true;
+        }
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+    return running;
+}
+
+/* Keep the callback, if it may run, for as long.  The world must be stopped.
+   Return -1 with MemoryError set on failure. */
+static int
+retire_callback(PyInterpreterState *interp, PyObject *callback)
+{
+    if (callback == NULL || !is_callback_running(interp)) {
+        return 0;
+    }
+    struct _Py_retired_callback *retired = PyMem_Malloc(sizeof(*retired));
+    if (retired == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    retired->callback = Py_NewRef(callback);
+    retired->next = interp->producers.retired;
+    interp->producers.retired = retired;
+    return 0;
+}
+
+/* Release retired callbacks unless one may still run. */
+static void
+release_retired(PyInterpreterState *interp)
+{
+    struct _Py_retired_callback *retired = NULL;
+    _PyEval_StopTheWorld(interp);
+    if (!is_callback_running(interp)) {
+        retired = interp->producers.retired;
+        interp->producers.retired = NULL;
+    }
+    _PyEval_StartTheWorld(interp);
+    PyObject *exc = PyErr_GetRaisedException();
+    while (retired != NULL) {
+        struct _Py_retired_callback *next = retired->next;
+        Py_DECREF(retired->callback);
+        PyMem_Free(retired);
+        retired = next;
+    }
+    PyErr_SetRaisedException(exc);
+}
+
+static inline PyObject *
+number_object(int number)
+{
+    if (-_PY_NSMALLNEGINTS <= number && number < _PY_NSMALLPOSINTS) {
+        return (PyObject *)&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS + number];
+    }
+    return PyLong_FromLong(number);
+}
+
 /* Tell the tools, of which there is one at least, of an event whose callbacks
    take the nargs arguments after args[0], which is free for the callee, as
    PY_VECTORCALL_ARGUMENTS_OFFSET asks.  args[2] is made here from number, the
@@ -139,39 +220,38 @@ tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
             goto done;
         }
     }
-    args[2] = PyLong_FromLong(number);
+    args[2] = number_object(number);
     if (args[2] == NULL) {
         goto done;
     }
     int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
+    tstate->what_event = IN_PRODUCER_CALLBACK;
     tstate->tracing++;
     do {
         int tool = most_significant_bit(tools);
         tools ^= (1 << tool);
-        PyObject *callback =
-            Py_XNewRef(interp->monitoring_callables[tool][event]);
+        err = 0;
+        PyObject *callback = interp->monitoring_callables[tool][event];
         if (callback == NULL) {
-            err = 0;
             continue;
         }
         PyObject *res = _PyObject_VectorcallTstate(
             tstate, callback, args + 1,
             nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(callback);
         if (res == NULL) {
             err = -1;
             break;
         }
         Py_DECREF(res);
-        err = 0;
         if (res == &_PyInstrumentation_DISABLE) {
             err = disable(interp, state, tool, event, args[1], number);
         }
     } while (tools && err == 0);
     tstate->tracing--;
     tstate->what_event = old_what;
+    if (interp->producers.retired != NULL) {
+        release_retired(interp);
+    }
     Py_DECREF(args[2]);
 done:
     Py_XDECREF(stop);
@@ -219,36 +299,47 @@ are_arguments_valid(PyThreadState *tstate, int event, int32_t offset)
                             && tstate->current_exception == NULL);
 }
 
+/* Return the tools that the state and the interpreter have for an event. */
+static inline uint8_t
+tools_of_state(PyThreadState *tstate, PyMonitoringState *state, int event)
+{
+    return FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
+        & FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.told[event]);
+}
+
+static inline uint8_t
+disabled_tools(PyInterpreterState *interp, int event, PyObject *codelike,
+               int number)
+{
+    return PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+           && FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])
+           ? _Py_codelike_disabled_tools(&interp->codelikes, codelike, event,
+                                         number)
+           : 0;
+}
+
 /* Return the tools to tell of an event with valid arguments, without those
    that disabled its location; these are put into *disabled. */
-static inline Py_ALWAYS_INLINE uint8_t
+static uint8_t
 tools_to_tell(PyThreadState *tstate, PyMonitoringState *state, int event,
               PyObject *codelike, int number, uint8_t *disabled)
 {
     PyInterpreterState *interp = tstate->interp;
     assert(codelike != NULL);
     *disabled = 0;
-    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.told[event]);
+    uint8_t tools = tools_of_state(tstate, state, event);
     if (tools == 0 || tstate->tracing) {
         return 0;
     }
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[event]))
-    {
-        *disabled = tools & _Py_codelike_disabled_tools(interp, codelike,
-                                                        event, number);
-        tools ^= *disabled;
-    }
-    return listening_tools(interp, codelike, event, tools);
+    *disabled = tools & disabled_tools(interp, event, codelike, number);
+    return listening_tools(interp, codelike, event, tools & ~*disabled);
 }
 
 /* Fire an event with the arguments of tell_tools(). */
-static inline Py_ALWAYS_INLINE int
-fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
-           PyObject **args, Py_ssize_t nargs)
+static Py_NO_INLINE int
+fire_special(PyThreadState *tstate, PyMonitoringState *state, int event,
+             int32_t offset, int number, PyObject **args, Py_ssize_t nargs)
 {
-    PyThreadState *tstate = _PyThreadState_GET();
     if (!are_arguments_valid(tstate, event, offset)) {
         return refuse_event(tstate, state, event, args[1], offset);
     }
@@ -259,29 +350,131 @@ fire_event(PyMonitoringState *state, int event, int32_t offset, int number,
                                        args, nargs);
 }
 
+/* The same for an event that some tool is to be told of: the usual case, one
+   tool with nothing special, at once. */
 static inline Py_ALWAYS_INLINE int
-fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
-                 int32_t offset)
+fire_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
+           int32_t offset, int number, PyObject **args, Py_ssize_t nargs)
+{
+    PyInterpreterState *interp = tstate->interp;
+    PyObject *callback =
+        FT_ATOMIC_LOAD_PTR_RELAXED(interp->producers.only_callback[event]);
+    PyObject *number_obj;
+    if (callback == NULL || offset < 0 || tstate->tracing
+        || tstate->current_exception != NULL
+        || (number_obj = number_object(number)) == NULL)
+    {
+        return fire_special(tstate, state, event, offset, number, args, nargs);
+    }
+    args[2] = number_obj;
+    uint8_t told = FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.told[event]);
+    int old_what = tstate->what_event;
+    tstate->what_event = IN_PRODUCER_CALLBACK;
+    tstate->tracing = 1;
+    vectorcallfunc call = _PyVectorcall_FunctionInline(callback);
+    size_t nargsf = nargs | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *res = call != NULL
+        ? call(callback, args + 1, nargsf, NULL)
+        : _PyObject_MakeTpCall(tstate, callback, args + 1, nargs, NULL);
+    if ((res == NULL) == (tstate->current_exception == NULL)) {
+        res = _Py_CheckFunctionResult(tstate, callback, res, NULL);
+    }
+    int err = 0;
+    if (res == NULL) {
+        err = -1;
+    }
+    else if (res == &_PyInstrumentation_DISABLE) {
+        err = disable(interp, state, most_significant_bit(told), event,
+                      args[1], number);
+    }
+    else {
+        Py_DECREF(res);
+    }
+    tstate->tracing = 0;
+    tstate->what_event = old_what;
+    if (interp->producers.retired != NULL) {
+        release_retired(interp);
+    }
+    Py_DECREF(number_obj);
+    return err;
+}
+
+/* Say that there is nothing to do for an event with a code-like and an offset
+   or line; what follows is then not even called. */
+static inline Py_ALWAYS_INLINE bool
+is_ignored(PyThreadState *tstate, PyMonitoringState *state, int event,
+           PyObject *codelike, int32_t offset, int number)
+{
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return false;
+    }
+    uint8_t tools = tools_of_state(tstate, state, event);
+    return tools == 0 || !(tools & ~disabled_tools(tstate->interp, event,
+                                                   codelike, number));
+}
+
+static Py_NO_INLINE int
+fire_plain_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
+                 PyObject *codelike, int32_t offset, int number)
 {
     PyObject *args[] = {NULL, codelike, NULL};
-    return fire_event(state, event, offset, offset, args, 2);
+    return fire_usual(tstate, state, event, offset, number, args, 2);
+}
+
+static Py_NO_INLINE int
+fire_value_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
+                 PyObject *codelike, int32_t offset, PyObject *value)
+{
+    PyObject *args[] = {NULL, codelike, NULL, value};
+    return fire_usual(tstate, state, event, offset, offset, args, 3);
+}
+
+static Py_NO_INLINE int
+fire_value_special(PyThreadState *tstate, PyMonitoringState *state, int event,
+                   PyObject *codelike, int32_t offset, PyObject *value)
+{
+    PyObject *args[] = {NULL, codelike, NULL, value};
+    return fire_special(tstate, state, event, offset, offset, args, 3);
+}
+
+static inline Py_ALWAYS_INLINE int
+fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
+                 int32_t offset, int number)
+{
+    assert(codelike != NULL);
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (is_ignored(tstate, state, event, codelike, offset, number)) {
+        return 0;
+    }
+    return fire_plain_usual(tstate, state, event, codelike, offset, number);
 }
 
 static inline Py_ALWAYS_INLINE int
 fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
                  int32_t offset, PyObject *value)
 {
-    PyObject *args[] = {NULL, codelike, NULL, value};
-    return fire_event(state, event, offset, offset, args, 3);
+    assert(codelike != NULL && value != NULL);
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (is_ignored(tstate, state, event, codelike, offset, offset)) {
+        return 0;
+    }
+    return event == PY_MONITORING_EVENT_STOP_ITERATION
+        ? fire_value_special(tstate, state, event, codelike, offset, value)
+        : fire_value_usual(tstate, state, event, codelike, offset, value);
 }
 
 static inline Py_ALWAYS_INLINE int
 fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
                      int32_t offset)
 {
-    /* Borrowed: fire_event() holds the pending exception. */
-    PyObject *exc = _PyThreadState_GET()->current_exception;
-    return fire_value_event(state, event, codelike, offset, exc);
+    assert(codelike != NULL);
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (is_ignored(tstate, state, event, codelike, offset, offset)) {
+        return 0;
+    }
+    /* Borrowed: it is pending, and kept. */
+    return fire_value_special(tstate, state, event, codelike, offset,
+                              tstate->current_exception);
 }
 
 static bool
@@ -356,7 +549,7 @@ _PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset)
 {
     return fire_plain_event(state, PY_MONITORING_EVENT_PY_START, codelike,
-                            offset);
+                            offset, offset);
 }
 
 int
@@ -364,14 +557,13 @@ _PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
                                 int32_t offset)
 {
     return fire_plain_event(state, PY_MONITORING_EVENT_PY_RESUME, codelike,
-                            offset);
+                            offset, offset);
 }
 
 int
 _PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
                                 int32_t offset, PyObject *retval)
 {
-    assert(retval != NULL);
     return fire_value_event(state, PY_MONITORING_EVENT_PY_RETURN, codelike,
                             offset, retval);
 }
@@ -380,7 +572,6 @@ int
 _PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset, PyObject *retval)
 {
-    assert(retval != NULL);
     return fire_value_event(state, PY_MONITORING_EVENT_PY_YIELD, codelike,
                             offset, retval);
 }
@@ -431,16 +622,14 @@ int
 _PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
                             int32_t offset, int lineno)
 {
-    PyObject *args[] = {NULL, codelike, NULL};
-    return fire_event(state, PY_MONITORING_EVENT_LINE, offset, lineno,
-                      args, 2);
+    return fire_plain_event(state, PY_MONITORING_EVENT_LINE, codelike, offset,
+                            lineno);
 }
 
 int
 _PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
                             int32_t offset, PyObject *target_offset)
 {
-    assert(target_offset != NULL);
     return fire_value_event(state, PY_MONITORING_EVENT_JUMP, codelike, offset,
                             target_offset);
 }
@@ -449,7 +638,6 @@ int
 _PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset, PyObject *target_offset)
 {
-    assert(target_offset != NULL);
     return fire_value_event(state, PY_MONITORING_EVENT_BRANCH, codelike,
                             offset, target_offset);
 }
@@ -515,7 +703,6 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *codelike, int32_t offset,
                                      PyObject *value)
 {
-    assert(value != NULL);
     return fire_value_event(state, PY_MONITORING_EVENT_STOP_ITERATION,
                             codelike, offset, value);
 }
@@ -639,6 +826,22 @@ find_callbacks(PyInterpreterState *interp, int event)
     return tools;
 }
 
+static PyObject *
+find_only_callback(PyInterpreterState *interp, int event)
+{
+    uint8_t told = interp->producers.told[event];
+    if (told == 0 || (told & (told - 1))) {
+        return NULL;
+    }
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+        && (FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
+            || FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])))
+    {
+        return NULL;
+    }
+    return interp->monitoring_callables[most_significant_bit(told)][event];
+}
+
 static uintptr_t
 version_flags(PyInterpreterState *interp)
 {
@@ -689,6 +892,8 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
         FT_ATOMIC_STORE_UINT8_RELAXED(producers->listeners[event], listeners);
         FT_ATOMIC_STORE_UINT8_RELAXED(producers->told[event],
                                       listeners & callbacks);
+        FT_ATOMIC_STORE_PTR_RELAXED(producers->only_callback[event],
+                                    find_only_callback(interp, event));
     }
     FT_ATOMIC_STORE_UINT8_RELAXED(producers->answered, answered);
     if (memcmp(old.listeners, producers->listeners, sizeof(old.listeners))

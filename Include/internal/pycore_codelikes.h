@@ -10,6 +10,7 @@ extern "C" {
 
 #include "pycore_instruments.h"   // PY_MONITORING_TOOL_IDS
 #include "pycore_lock.h"          // PyMutex
+#include "pycore_pyatomic_ft_wrappers.h"
 
 /* What monitoring tools chose for single code-likes: the locations that they
    disabled, and local events.  It never keeps a code-like alive, and is
@@ -18,38 +19,124 @@ extern "C" {
    All functions need an attached thread state of the interpreter.  Sets of
    tools are bit masks, tool 0 being bit 0. */
 
-struct _Py_codelike;              // what is known of one code-like
+/* Hash tables, with power-of-two sizes and linear probing, that are read
+   without a lock: what is published in a slot stays valid, and a table that
+   grows is replaced as a whole.  On free-threaded builds memory is freed when
+   no thread can look at it any more. */
+
+/* The locations that are disabled for one code-like: keys and, in the low 8
+   bits, the tools.  Empty slots are 0. */
+struct _Py_location_table {
+    size_t mask;                  // the number of slots less 1
+    unsigned long long slots[1];
+};
+
+struct _Py_codelike {
+    PyObject *address;            // borrowed
+    struct _Py_location_table *locations;
+    PyObject *ref;                // weak reference that removes this
+    union {
+        size_t num_locations;
+        struct _Py_codelike *next_removed;
+    };
+    uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
+    bool watched;                 // calls may wait for it
+};
+
+/* By address.  Empty slots are NULL; that of a code-like that was removed has
+   one with no address. */
+struct _Py_codelike_table {
+    size_t mask;                  // the number of slots less 1
+    struct _Py_codelike *slots[1];
+};
 
 struct _Py_codelikes_state {
-    PyMutex mutex;                // everything below, on free-threaded builds
-    /* A hash table by address, with empty slots NULL. */
-    struct _Py_codelike **slots;
-    size_t num_slots;             // 0 or a power of two
+    PyMutex mutex;                // for changes, on free-threaded builds
+    bool changed;                 // what producers depend on, since locked
+    struct _Py_codelike_table *table;   // NULL before the first use
     size_t num_codelikes;
-    PyObject *type;               // of struct _Py_codelike, or NULL
-    PyObject *died;               // what its weak references call
+    size_t num_used;              // slots that are not empty
+    PyObject *type;               // of the weak references, or NULL
+    PyObject *died;               // what they call
     /* For each local event, how many code-likes each tool has it on. */
     size_t local_counts[_PY_MONITORING_LOCAL_EVENTS][PY_MONITORING_TOOL_IDS];
     /* The tools that have it on any. */
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
     /* Whether any location is disabled for it. */
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
-    bool changed;                 // local_tools, since the state was locked
 };
+
+static inline uint64_t
+_Py_codelike_hash(uint64_t key)
+{
+    /* The bits on top depend on all of the key's. */
+    return (key * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
+}
+
+static inline uint64_t
+_Py_codelike_location_key(int event, int location)
+{
+    return (uint64_t)(event + 1) << 40 | (uint64_t)(uint32_t)location << 8;
+}
+
+/* Return what is known of the code-like, or NULL.  There must have been one
+   that something is known of. */
+static inline struct _Py_codelike *
+_Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
+{
+    struct _Py_codelike_table *table =
+        FT_ATOMIC_LOAD_PTR_ACQUIRE(state->table);
+    size_t i = _Py_codelike_hash((uintptr_t)codelike);
+    for (;; i++) {
+        struct _Py_codelike *found =
+            FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i & table->mask]);
+        if (found == NULL || found->address == codelike) {
+            return found;
+        }
+    }
+}
+
+/* Return the tools for which the location, an offset or for LINE a line, is
+   disabled.  Some location of the event must be. */
+static inline uint8_t
+_Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
+                            PyObject *codelike, int event, int location)
+{
+    struct _Py_codelike *found = _Py_codelike_find(state, codelike);
+    if (found == NULL) {
+        return 0;
+    }
+    struct _Py_location_table *table =
+        FT_ATOMIC_LOAD_PTR_ACQUIRE(found->locations);
+    uint64_t key = _Py_codelike_location_key(event, location);
+    size_t i = _Py_codelike_hash(key);
+    for (;; i++) {
+        uint64_t slot =
+            FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i & table->mask]);
+        if ((slot ^ key) <= UINT8_MAX) {
+            return (uint8_t)slot;
+        }
+        if (slot == 0) {
+            return 0;
+        }
+    }
+}
+
+/* Return the tools that have the local event on the code-like.  Some tool must
+   have it on some code-like. */
+static inline uint8_t
+_Py_codelike_local_tools(struct _Py_codelikes_state *state,
+                         PyObject *codelike, int event)
+{
+    struct _Py_codelike *found = _Py_codelike_find(state, codelike);
+    return found == NULL
+           ? 0 : FT_ATOMIC_LOAD_UINT8_RELAXED(found->local_tools[event]);
+}
 
 /* Keep other threads from changing what is known; a no-op where there is a
    GIL.  The functions below lock by themselves. */
 extern void _Py_codelikes_lock(PyInterpreterState *interp);
 extern void _Py_codelikes_unlock(PyInterpreterState *interp);
-
-/* Return the tools that have the local event on the code-like. */
-extern uint8_t _Py_codelike_local_tools(
-    PyInterpreterState *interp, PyObject *codelike, int event);
-
-/* Return the tools for which the location, an offset or for LINE a line, is
-   disabled. */
-extern uint8_t _Py_codelike_disabled_tools(
-    PyInterpreterState *interp, PyObject *codelike, int event, int location);
 
 /* Disable the location for a tool.  Return 1 on success, 0 if the code-like
    cannot be weakly referenced, and -1 with MemoryError set. */

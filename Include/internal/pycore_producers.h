@@ -20,6 +20,11 @@ struct _Py_producers {
     uint8_t told[_PY_MONITORING_EVENTS];
     /* That have a callback for C_RETURN or C_RAISE. */
     uint8_t answered;
+    /* The callback of the event, if one tool has one and every code-like and
+       location is told; otherwise NULL. */
+    PyObject *only_callback[_PY_MONITORING_EVENTS];
+    /* Callbacks that were replaced while they may have run. */
+    struct _Py_retired_callback *retired;
 };
 
 /* Have the above follow a change of events or callbacks. */
