@@ -1,5 +1,9 @@
 # make                              patch, build, run the example's report
 # make test                         the debug build and every test
+# make compare                      the API's tests on stock CPython and on ours
+# make compare-readme               put the table of it into the README
+# make asan                         the monitoring tests under sanitizers
+# make test-full                    all of CPython's tests on stock and on ours
 # make series                       the patches, in build/series
 # make check-series                 prove what the patches promise
 # make check-series-quick           the same without building each prefix
@@ -20,12 +24,26 @@ export CPYTHON
 
 .PHONY: all test series check-series check-series-quick docs bench \
 	bench-quick install clean
+.PHONY: all test compare compare-readme asan test-full series check-series \
+	check-series-quick docs install clean
 
 all:
 	@$(SERIES) run
 
 test:
 	@$(SERIES) test
+
+compare:
+	@$(SERIES) compare
+
+compare-readme:
+	@$(SERIES) compare-readme
+
+asan:
+	@$(SERIES) asan
+
+test-full:
+	@$(SERIES) test-full
 
 series:
 	@$(SERIES) export

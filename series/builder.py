@@ -10,6 +10,7 @@ import time
 
 from common import (SeriesError, clean_environment, output_of, print_tail,
                     say)
+import tree
 
 # Debian packages by the header that shows them, with what their absence costs.
 OPTIONAL_PACKAGES = {
@@ -56,12 +57,22 @@ def absent_options():
             if not has_header(header)]
 
 
-def build_python(build, name, *options, source="src"):
+def build_python(build, name, *options, source="src", **environment):
     """Configure and make build/NAME from build/SOURCE; return its python."""
     directory = build / name
     configure(directory, build / source, options)
-    make(directory, "all")
+    make(directory, "all", **environment)
     return directory / "python"
+
+
+def build_stock(base, build):
+    """Build the release interpreter without the series; return its python.
+
+    It has a tree of its own, since a base that CPYTHON= names may hold build
+    products, from which CPython does not build elsewhere.
+    """
+    tree.write_tree(base, {}, build / "stock-src")
+    return build_python(build, "stock", source="stock-src")
 
 
 def configure(directory, source, options):
@@ -82,7 +93,7 @@ def configure(directory, source, options):
     stamp_file.write_text(stamp)
 
 
-def make(directory, *arguments):
+def make(directory, *arguments, **environment):
     """Run CPython's make in a build directory.
 
     A make that is killed may leave half an object file behind. The mark
@@ -92,12 +103,12 @@ def make(directory, *arguments):
     mark.touch()
     try:
         run_logged(["make", f"-j{os.cpu_count() or 1}", *arguments],
-                   directory, arguments[0])
+                   directory, arguments[0], **environment)
     finally:
         mark.unlink()
 
 
-def run_logged(command, directory, stage):
+def run_logged(command, directory, stage, **environment):
     """Run a command with its output in a log, showing that it goes on."""
     log = log_file(directory, stage)
     started = time.monotonic()
@@ -105,7 +116,7 @@ def run_logged(command, directory, stage):
         process = subprocess.Popen(command, cwd=directory, stdout=file,
                                    stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL,
-                                   env=clean_environment())
+                                   env=clean_environment(**environment))
     try:
         show_progress(process, log, stage, directory.name)
     finally:
@@ -163,11 +174,16 @@ def build_example(build, python):
         env=clean_environment()).decode().strip()
     target = build / "example" / f"tinybasic{suffix}"
     target.parent.mkdir(exist_ok=True)
-    output_of(["gcc", "-shared", "-fPIC", "-O2",
-               f"-I{source / 'Include'}", f"-I{python.parent}",
-               "-o", target, source / EXAMPLE / "tinybasic.c"])
+    compile_module(target, python, source, source / EXAMPLE / "tinybasic.c")
     say("example", str(target))
     return target.parent
+
+
+def compile_module(target, python, source, *arguments):
+    """Compile an extension module against the headers of a tree."""
+    output_of(["gcc", "-shared", "-fPIC", "-O2",
+               f"-I{source / 'Include'}", f"-I{python.parent}",
+               "-o", target, *arguments])
 
 
 def run_report(build, python):

@@ -12,13 +12,16 @@ import fcntl
 import os
 from pathlib import Path
 
+import asan
 from base import find_base
 import bench
 import builder
 import checks
 from common import SeriesError, say
+import compare
 import docs
 import export
+import full
 from manifest import Series
 import testing
 import tree
@@ -62,6 +65,29 @@ def test():
     """Run every test on the debug interpreter."""
     builder.check_prerequisites("g++")
     sys.exit(testing.test_all(prepare()[-1]))
+
+
+def compare_with_stock():
+    """Run the API's tests on the stock interpreter and on ours."""
+    builder.check_prerequisites()
+    compare.compare(*prepare())
+
+
+def write_readme():
+    """Put the table of the last comparison into the README."""
+    compare.write_readme(ROOT, Path(os.path.relpath(ROOT / "build")))
+
+
+def test_asan():
+    """Run the monitoring tests under the sanitizers."""
+    builder.check_prerequisites()
+    sys.exit(asan.test(prepare()[-1]))
+
+
+def test_full(*modules):
+    """Run CPython's test suite, or some modules of it, on stock and ours."""
+    builder.check_prerequisites()
+    full.test(*prepare(), modules)
 
 
 def export_patches():
@@ -117,6 +143,10 @@ def install(prefix, destination):
 COMMANDS = {
     "run": run,
     "test": test,
+    "compare": compare_with_stock,
+    "compare-readme": write_readme,
+    "asan": test_asan,
+    "test-full": test_full,
     "export": export_patches,
     "check-quick": check_quick,
     "check": check,

@@ -54,11 +54,12 @@ class Tally:
             outcome.failed.append(f"{name}: no test ran")
         self.add(name, outcome, log)
 
-    def regrtest(self, name, python, *arguments):
+    def regrtest(self, name, python, *arguments, **environment):
         """Run test modules with CPython's own runner."""
         report = self.logs / f"{name}.xml"
         self.run(name, [python, "-m", "test", "-j2", "--timeout", "900",
-                        "--junit-xml", report, *arguments], read_junit)
+                        "--junit-xml", report, *arguments], read_junit,
+                 **environment)
 
     def leak_test(self, python, module):
         """Look for reference leaks in a test module; it counts as a test."""
@@ -70,6 +71,13 @@ class Tally:
         """Run test modules with unittest."""
         self.run(name, [python, "-m", "unittest", *arguments], read_unittest,
                  **environment)
+
+    def no_reports(self, folder):
+        """Count it as a test that the sanitizers reported nothing."""
+        reports = sorted(folder.iterdir())
+        titles = [report_title(report) for report in reports]
+        self.add("sanitizers", Outcome(0 if titles else 1, 0, titles),
+                 reports[0] if reports else folder)
 
     def add(self, name, outcome, log):
         """Add an outcome and print it."""
@@ -133,10 +141,22 @@ def failed_titles(text):
     return list(dict.fromkeys(titles))
 
 
+def report_title(report):
+    """Return the line of a sanitizer's report that says what was wrong."""
+    text = report.read_text(errors="replace")
+    found = re.search(r"^.*(?:ERROR: |WARNING: |runtime error: ).*$", text,
+                      re.MULTILINE)
+    return found.group() if found else f"{report} without a message"
+
+
+def module_file(source, module):
+    """Return the file of a test module in a tree."""
+    return source / "Lib/test" / (module.replace(".", "/") + ".py")
+
+
 def test_interpreter(tally, python, name, source):
     """Run CPython's own tests, and those of the API if the tree has them."""
-    ours = source / "Lib/test" / (OUR_TESTS.replace(".", "/") + ".py")
-    if ours.is_file():
+    if module_file(source, OUR_TESTS).is_file():
         tally.regrtest(f"api-{name}", python, OUR_TESTS)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
 

@@ -1,0 +1,36 @@
+"""The monitoring tests under the address and undefined-behaviour sanitizers."""
+
+import shutil
+
+import builder
+import testing
+
+CONFIGURATION = ("--with-pydebug", "--with-address-sanitizer",
+                 "--with-undefined-behavior-sanitizer")
+# CPython leaves memory behind at exit, and asks for more than there is.
+ASAN_OPTIONS = "detect_leaks=0:allocator_may_return_null=1"
+TESTS = ("test_monitoring", testing.OUR_TESTS, f"{testing.OUR_TESTS}_model")
+
+
+def test(build):
+    """Build, run the tests and return the exit status.
+
+    Reports go to files, where those of subprocesses are found too. Without
+    its debug hooks the allocator leaves the room around each block to the
+    sanitizer.
+    """
+    python = builder.build_python(build, "asan", *CONFIGURATION,
+                                  ASAN_OPTIONS=ASAN_OPTIONS)
+    reports = (build / "asan-reports").resolve()
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir()
+    tally = testing.Tally(build)
+    for module in TESTS:
+        if testing.module_file(build / "src", module).is_file():
+            tally.regrtest(
+                f"asan-{module}", python, module, PYTHONMALLOC="malloc",
+                ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
+                UBSAN_OPTIONS="print_stacktrace=1:"
+                              f"log_path={reports}/undefined")
+    tally.no_reports(reports)
+    return tally.finish()

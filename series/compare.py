@@ -1,0 +1,241 @@
+"""Running the API's tests on the stock interpreter and on ours.
+
+Both load one binary of the test layer, so that what differs is the
+interpreter alone, and each test has a process of its own, so that a crash is
+a result.
+"""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+
+import builder
+from common import SeriesError, clean_environment, output_of, print_tail, say
+import testing
+
+LAYER = "Modules/_testcapi/monitoring.c"
+TESTS = testing.OUR_TESTS.rpartition(".")[2]
+# What it tests is a header, not the interpreter.
+LEFT_OUT = "TestHeader"
+# In a .pth file it reaches subprocesses and subinterpreters too.
+OVERLAY = ("import _testcapi, _monitoring_layer; vars(_testcapi).update("
+           "(name, value) for name, value in vars(_monitoring_layer).items() "
+           "if name[0] != '_')")
+LIST_TESTS = f"""
+import unittest, _testcapi, _monitoring_layer, {TESTS}
+assert _testcapi.CodeLike is _monitoring_layer.CodeLike
+def names(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from names(test)
+        else:
+            yield test.id().partition(".")[2]
+print(*names(unittest.defaultTestLoader.loadTestsFromModule({TESTS})))
+"""
+TIMEOUT = 120
+COLUMNS = ("stock", "ours")
+START = "<!-- The table of make compare: make compare-readme writes it. -->"
+END = "<!-- The end of the table. -->"
+
+
+def compare(series, base, build):
+    """Print and write the comparison; fail if ours fails or README is old."""
+    stock = builder.build_stock(base, build)
+    ours = builder.build_python(build, "release")
+    place = build / "compare"
+    shutil.rmtree(place, ignore_errors=True)
+    layer = build_layer(build, ours, place)
+    pythons = [environment(place / name, python, layer, build)
+               for name, python in zip(COLUMNS, (stock, ours))]
+    names = [test_names(python) for python in pythons][-1]
+    results = measure(names, pythons, place)
+    fragment = markdown(results, series.base["version"])
+    table_file(build).write_text(fragment, encoding="utf-8")
+    say("table", str(table_file(build)))
+    check_ours(results, place)
+    check_readme(series.root / "README.md", fragment)
+    print(f"{len(results)} tests: " + "; ".join(
+        f"{column} {counted(results, i)}"
+        for i, column in enumerate(COLUMNS)), flush=True)
+
+
+def table_file(build):
+    """Return where the table is written."""
+    return build / "compare.md"
+
+
+def build_layer(build, python, place):
+    """Compile the test layer for every 3.13 and return its folder."""
+    source = build / "src"
+    layer = place / "layer"
+    layer.mkdir(parents=True)
+    builder.compile_module(
+        layer / "_monitoring_layer.so", python, source,
+        "-std=c11", "-D_PYMONITORING_NO_INLINE",
+        f"-I{source / 'Modules/_testcapi'}",
+        os.path.join(os.path.dirname(__file__), "layer.c"), source / LAYER)
+    return layer
+
+
+def environment(place, python, layer, build):
+    """Make a virtual environment that has the layer; return its python."""
+    output_of([python, "-m", "venv", "--without-pip", place],
+              env=clean_environment())
+    packages, = place.glob("lib/python*/site-packages")
+    tests = build / "src/Lib/test/test_capi"
+    (packages / "layer.pth").write_text(
+        f"{layer.resolve()}\n{tests.resolve()}\n{OVERLAY}\n")
+    return place / "bin/python"
+
+
+def test_names(python):
+    """Return the tests as Class.test, having checked that the layer is in
+    place."""
+    names = output_of([python, "-c", LIST_TESTS],
+                      env=clean_environment()).decode().split()
+    return [name for name in names if name.split(".")[0] != LEFT_OUT]
+
+
+def measure(names, pythons, place):
+    """Run each test on each python; return [(name, [result, ...])]."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for column in COLUMNS:
+        (place / f"{column}-logs").mkdir()
+    measured = []
+    test_class = None
+    with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+        running = [(name, [executor.submit(run_test, python, name,
+                                           log_file(place, column, name))
+                           for column, python in zip(COLUMNS, pythons)])
+                   for name in names]
+        for name, futures in running:
+            results = [future.result() for future in futures]
+            measured.append((name, results))
+            if name.split(".")[0] != test_class:
+                test_class = name.split(".")[0]
+                print(row(test_class, COLUMNS))
+            print(row("  " + name.split(".")[1], results), flush=True)
+    return measured
+
+
+def log_file(place, column, name):
+    """Return the log of one test on one interpreter."""
+    return place / f"{column}-logs" / f"{name}.log"
+
+
+def row(name, cells):
+    """Return one printed line of the table."""
+    return f"{name:<60}" + "".join(f"{cell:<16}" for cell in cells).rstrip()
+
+
+def run_test(python, name, log, timeout=TIMEOUT):
+    """Run one test in a process of its own and say what became of it."""
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [python, "-m", "unittest", f"{TESTS}.{name}"], stdout=file,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env=clean_environment(), start_new_session=True)
+    try:
+        status = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    finally:
+        # What the test started must not go on in the time of the others.
+        kill_group(process.pid)
+        process.wait()
+    return outcome(status, log.read_text(errors="replace"))
+
+
+def kill_group(group):
+    """Kill what is left of a process group."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def outcome(status, text):
+    """Return one word for an exit status and what unittest printed."""
+    if status < 0:
+        return f"crash ({signal.Signals(-status).name})"
+    if status > 0:
+        return "FAILED"
+    return "skipped" if re.search(r"^OK \(skipped=", text, re.M) else "ok"
+
+
+def counted(results, column):
+    """Say how many tests ended how in one column, 'ok' first."""
+    counts = Counter(cells[column].split()[0] for _, cells in results)
+    words = sorted(counts, key=lambda word: (word != "ok", word))
+    return ", ".join(f"{counts[word]} {word}" for word in words)
+
+
+def markdown(results, version):
+    """Return the summary and the table as the README shows them."""
+    titles = (f"stock {version}", "with the series")
+    summary = "; ".join(f"{title}: {counted(results, i)}"
+                        for i, title in enumerate(titles))
+    lines = ["<details>",
+             f"<summary>{len(results)} tests. {summary}</summary>", "",
+             f"| | {titles[0]} | {titles[1]} |", "|---|---|---|"]
+    test_class = None
+    for name, cells in results:
+        if name.split(".")[0] != test_class:
+            test_class = name.split(".")[0]
+            lines.append(f"| **{test_class}** | | |")
+        lines.append(f"| {name.split('.')[1]} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "</details>", ""])
+
+
+def check_ours(results, place):
+    """Fail if a test fails on ours."""
+    bad = [name for name, cells in results
+           if cells[-1] not in ("ok", "skipped")]
+    if bad:
+        log = log_file(place, COLUMNS[-1], bad[0])
+        print_tail(log)
+        raise SeriesError(f"{len(bad)} tests fail on ours, the first is "
+                          f"{bad[0]} ({log})")
+
+
+def check_readme(readme, fragment):
+    """Fail if the README shows another table."""
+    if table_rows(split_readme(readme)[1]) != table_rows(fragment):
+        raise SeriesError(f"{readme.name}: its table is not what was "
+                          f"measured, make compare-readme puts it in")
+
+
+def table_rows(fragment):
+    """Return the rows of a table with every way to fail alike.
+
+    What lies behind the end of an array decides how stock fails.
+    """
+    return [re.sub(r"crash \(\w+\)|timeout", "FAILED", line)
+            for line in fragment.splitlines() if line.startswith("|")]
+
+
+def split_readme(readme):
+    """Return the text up to the table, the table and the text after it."""
+    before, start, rest = readme.read_text(encoding="utf-8").partition(START)
+    table, end, after = rest.partition(END)
+    if not start or not end:
+        raise SeriesError(f"{readme.name}: lacks the line '{START}', or "
+                          f"'{END}' below it")
+    return before + start, table, end + after
+
+
+def write_readme(root, build):
+    """Put the table that was measured last into the README."""
+    if not table_file(build).is_file():
+        raise SeriesError(f"{table_file(build)}: does not exist, "
+                          f"make compare writes it")
+    readme = root / "README.md"
+    before, _, after = split_readme(readme)
+    fragment = table_file(build).read_text(encoding="utf-8")
+    readme.write_text(f"{before}\n\n{fragment}\n{after}", encoding="utf-8")
+    say("table", f"{readme.name}, from {table_file(build)}")
