@@ -76,7 +76,7 @@ class Tally:
         """Count it as a test that the sanitizers reported nothing."""
         reports = sorted(folder.iterdir())
         titles = [report_title(report) for report in reports]
-        self.add("sanitizers", Outcome(0 if titles else 1, 0, titles),
+        self.add("reports", Outcome(0 if titles else 1, 0, titles),
                  reports[0] if reports else folder)
 
     def add(self, name, outcome, log):
@@ -144,7 +144,7 @@ def failed_titles(text):
 def report_title(report):
     """Return the line of a sanitizer's report that says what was wrong."""
     text = report.read_text(errors="replace")
-    found = re.search(r"^.*(?:ERROR: |WARNING: |runtime error: ).*$", text,
+    found = re.search(r"^.*(?:ERROR|WARNING): .*$", text,
                       re.MULTILINE)
     return found.group() if found else f"{report} without a message"
 

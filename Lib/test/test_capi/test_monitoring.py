@@ -1147,6 +1147,7 @@ class TestDisable(CodelikeTestCase):
 
         self.each_codelike(check)
 
+    @support.skip_if_sanitizer("uses no address again soon", address=True)
     def test_address_used_again(self):
         addresses = set()
         told = []
