@@ -199,8 +199,8 @@ def check_ours(results, place):
     if bad:
         log = log_file(place, COLUMNS[-1], bad[0])
         print_tail(log)
-        raise SeriesError(f"{len(bad)} tests fail on ours, the first is "
-                          f"{bad[0]} ({log})")
+        raise SeriesError(f"ours fails {len(bad)} of {len(results)} tests, "
+                          f"the first is {bad[0]} ({log})")
 
 
 def check_readme(readme, fragment):

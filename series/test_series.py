@@ -12,14 +12,18 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import unittest
 from unittest import mock
 
+import asan
 import base
 import builder
 from common import SeriesError, file_sha256, sha256
+import compare
 import docs
 import export
+import full
 import manifest
 import testing
 import tree
@@ -894,6 +898,26 @@ class BuilderTest(FixtureCase):
         self.assertFalse((self.build / "release" / builder.CONFIGURED)
                          .exists())
 
+    def test_stock_has_nothing_of_the_series(self):
+        write(self.stock / "configure", FAKE_CONFIGURE.encode())
+        write(self.stock / "python", b"a build product")
+        found = base.Base(self.stock, self.root)
+        self.assertEqual(builder.build_stock(found, self.build),
+                         self.build / "stock/python")
+        copied = self.build / "stock-src"
+        self.assertEqual((copied / "Doc/page.rst").read_bytes(),
+                         STOCK["Doc/page.rst"])
+        self.assertFalse((copied / "python").exists())
+        self.assertEqual((self.build / "runs").read_text().split(),
+                         ["configured", "made"])
+
+    def test_environment_reaches_make(self):
+        script = FAKE_CONFIGURE.replace("$(prefix)", "$(ASAN_OPTIONS)")
+        write(self.build / "src/configure", script.encode())
+        builder.build_python(self.build, "asan", ASAN_OPTIONS="x")
+        self.assertEqual((self.build / "runs").read_text().split(),
+                         ["configured", "madex"])
+
     def test_outer_make_does_not_reach_the_inner_one(self):
         with mock.patch.dict(os.environ, MAKEFLAGS=" -- prefix=/x",
                              PYTHONHOME="/x"):
@@ -962,6 +986,245 @@ class TallyTest(FixtureCase):
         self.assertEqual(self.run_tests("", testing.read_status), (1, 0, 0))
         self.assertEqual(self.run_tests("exit(2)", testing.read_status),
                          (0, 1, 1))
+
+
+class SanitizerTest(FixtureCase):
+    """A python that plays the tests, and writes a report or none."""
+
+    def run_tests(self, script):
+        """Return the exit status of make asan and what it printed."""
+        write(self.build / "src/Lib/test/test_monitoring.py", b"")
+        python = self.top / "python"
+        write(python, f"#!/bin/sh\n{script}\n".encode())
+        python.chmod(0o755)
+        with mock.patch.object(builder, "build_python",
+                               return_value=python), \
+                contextlib.redirect_stderr(io.StringIO()):
+            status = asan.test(self.build)
+        return status, self.output.getvalue()
+
+    REPORT = 'log=${ASAN_OPTIONS##*log_path=}\n'
+    PASSED = ('while [ "$1" != --junit-xml ]; do shift; done\n'
+              'echo "<a><testcase name=\\"t\\"/></a>" > $2\n')
+
+    def test_passed(self):
+        status, text = self.run_tests(self.PASSED)
+        self.assertEqual(status, 0, text)
+        self.assertTrue(text.endswith("2 passed, 0 failed\n"), text)
+
+    def test_report_of_a_subprocess_is_a_failure(self):
+        status, text = self.run_tests(
+            self.PASSED + self.REPORT
+            + 'echo "=1=ERROR: AddressSanitizer: why" > $log.1')
+        self.assertEqual(status, 1)
+        self.assertRegex(text, r"FAILED +=1=ERROR: AddressSanitizer: why \(")
+        self.assertTrue(text.endswith("1 passed, 1 failed\n"), text)
+
+    def test_old_reports_do_not_count(self):
+        write(self.build / "asan-reports/address.1", b"old")
+        self.assertEqual(self.run_tests(self.PASSED)[0], 0)
+
+    def test_aborted(self):
+        status, text = self.run_tests("kill -ABRT $$")
+        self.assertEqual(status, 1)
+        self.assertRegex(text, "FAILED +asan-test_monitoring: exit status")
+
+
+MODULES_LOG = """\
+0:00:01 load avg: 1.72 [ 1/300] test_a passed
+0:00:01 load avg: 1.72 [ 2/300] test_b.test_x passed (1 min 2 sec) -- running
+0:00:01 load avg: 1.72 [ 3/300/1] test_c failed (2 failures)
+0:00:01 load avg: 1.72 [ 4/300/2] test_d worker non-zero exit code (Exit code \
+-11 (SIGSEGV))
+0:00:01 load avg: 1.72 [ 5/300/2] test_e skipped (resource denied)
+0:00:01 load avg: 1.72 [ 6/300/2] test_f run no tests
+0:00:01 load avg: 1.72 [ 7/300/2] test_g failed (env changed)
+FAIL: t (test.test_c.C.t) [sub]
+"""
+
+
+class FullTest(FixtureCase):
+    def test_modules(self):
+        self.assertEqual(full.read_modules(MODULES_LOG), {
+            "test_a": "passed", "test_b.test_x": "passed",
+            "test_c": "failed", "test_d": "failed", "test_e": "skipped",
+            "test_f": "skipped", "test_g": "failed"})
+
+    def test_tests(self):
+        report = self.top / "report.xml"
+        write(report, XML_REPORT.encode())
+        self.assertEqual(full.read_tests(report, MODULES_LOG), {
+            "a": "passed", "b": "failed", "c": "skipped",
+            "test.test_c.C.t": "failed"})
+
+    def test_lost(self):
+        stock = {"a": "passed", "b": "passed", "c": "failed", "d": "skipped",
+                 "e": "passed", "ours.f": "passed", "ours.g": "passed"}
+        ours = {"a": "passed", "b": "failed", "c": "failed", "d": "failed",
+                "ours.g": "failed"}
+        self.assertEqual(full.lost_tests(stock, ours, ("ours.",)),
+                         ["b", "e", "ours.g"])
+
+    def test_a_module_that_crashed_stands_for_its_tests(self):
+        self.assertEqual(
+            full.lost_tests({"test_a": "passed", "test.test_a.C.t": "passed"},
+                            {"test_a": "failed"}, ()), ["test_a"])
+
+    def test_replaced(self):
+        self.put("Lib/test/test_x/test_y.py", b"")
+        self.manifest["patches"][0]["files"].append(
+            "Lib/test/test_x/test_y.py")
+        self.put_manifest()
+        self.assertEqual(full.replaced(manifest.Series(self.root)),
+                         ("test.test_x.test_y.",))
+
+    def test_module_of(self):
+        results = dict.fromkeys(("test_a", "test_a.test_b", "test_c"))
+        for name, module in (("test.test_a.C.t", "test_a"),
+                             ("test.test_a.test_b.C.t", "test_a.test_b"),
+                             ("test.test_abc.C.t", None), ("test_c", "test_c"),
+                             ("elsewhere", None)):
+            self.assertEqual(full.module_of(name, results), module, name)
+
+    def compare(self, *runs):
+        """Run both suites with made-up results; return what is printed."""
+        with mock.patch.object(builder, "build_stock"), \
+                mock.patch.object(builder, "build_python"), \
+                mock.patch.object(full, "run", side_effect=map(dict, runs)):
+            full.test(*self.load(), self.build, ())
+        return self.output.getvalue()
+
+    GOOD = {"test_a": "passed", "test.test_a.C.t": "passed"}
+    BAD = dict.fromkeys(GOOD, "failed")
+
+    def test_nothing_lost(self):
+        self.assertIn("passes on ours", self.compare(self.GOOD, self.GOOD))
+        self.assertIn("passes on ours", self.compare(self.BAD, self.BAD))
+
+    def test_fails_again(self):
+        with self.assertRaises(SeriesError) as caught:
+            self.compare(self.GOOD, self.BAD, self.BAD)
+        self.assertEqual(str(caught.exception),
+                         "tests that pass on stock and not on ours: 2, the "
+                         "first is test.test_a.C.t")
+
+    def test_test_of_no_module_fails_without_being_repeated(self):
+        with self.assertRaisesRegex(SeriesError, "ours: 1, .* is elsewhere"):
+            self.compare({"elsewhere": "passed"}, {"test_a": "passed"})
+
+    def test_unsteady(self):
+        text = self.compare(self.GOOD, self.BAD, self.GOOD)
+        self.assertRegex(text, "unsteady +test_a passes on stock; on ours: "
+                               "passes when it is repeated")
+
+
+TABLE = [("A.test_x", ["crash (SIGSEGV)", "ok"]),
+         ("A.test_y", ["ok", "skipped"]),
+         ("B.test_z", ["FAILED", "ok"])]
+
+
+class CompareTest(FixtureCase):
+    def run_test(self, script, timeout=30):
+        """Let a shell script play one test and return its result."""
+        python = self.top / "python"
+        write(python, f"#!/bin/sh\n{script}\n".encode())
+        python.chmod(0o755)
+        return compare.run_test(python, "A.test_x", self.top / "log", timeout)
+
+    def test_results(self):
+        for script, result in (
+                ("echo 'Ran 1 test'; echo OK", "ok"),
+                ("echo 'OK (skipped=1)'", "skipped"),
+                ("echo OK; exit 1", "FAILED"),
+                ("kill -SEGV $$", "crash (SIGSEGV)")):
+            self.assertEqual(self.run_test(script), result, script)
+
+    def test_timeout_ends_what_the_test_started(self):
+        child = self.top / "child"
+        self.assertEqual(
+            self.run_test(f"sleep 60 & echo $! > {child}; wait", 0.5),
+            "timeout")
+        with self.assertRaises(ProcessLookupError):
+            for _ in range(100):
+                os.kill(int(child.read_text()), 0)
+                time.sleep(0.05)
+
+    def test_table(self):
+        self.assertEqual(compare.markdown(TABLE, "9.9.9"), """\
+<details>
+<summary>3 tests. stock 9.9.9: 1 ok, 1 FAILED, 1 crash; with the series: \
+2 ok, 1 skipped</summary>
+
+| | stock 9.9.9 | with the series |
+|---|---|---|
+| **A** | | |
+| test_x | crash (SIGSEGV) | ok |
+| test_y | ok | skipped |
+| **B** | | |
+| test_z | FAILED | ok |
+
+</details>
+""")
+
+    def test_ours_fails(self):
+        compare.check_ours(TABLE, self.top)
+        for result in ("FAILED", "crash (SIGABRT)", "timeout"):
+            log = self.top / "ours-logs/B.test_w.log"
+            write(log, b"why\n")
+            errors = io.StringIO()
+            with self.assertRaises(SeriesError) as caught, \
+                    contextlib.redirect_stderr(errors):
+                compare.check_ours([*TABLE, ("B.test_w", ["ok", result])],
+                                   self.top)
+            self.assertEqual(str(caught.exception),
+                             f"ours fails 1 of 4 tests, the first is "
+                             f"B.test_w ({log})")
+            self.assertEqual(errors.getvalue(), "why\n")
+
+    def readme(self, between):
+        """Write a README with something between the marks."""
+        self.put("README.md", f"a\n{compare.START}\n{between}\n"
+                              f"{compare.END}\nb\n".encode())
+        return self.root / "README.md"
+
+    def test_readme(self):
+        fragment = compare.markdown(TABLE, "9.9.9")
+        write(compare.table_file(self.build), fragment.encode())
+        for between in ("", "old", fragment):
+            readme = self.readme(between)
+            compare.write_readme(self.root, self.build)
+            self.assertEqual(readme.read_text(),
+                             f"a\n{compare.START}\n\n{fragment}\n"
+                             f"{compare.END}\nb\n")
+            compare.check_readme(readme, fragment)
+
+    def test_stock_may_fail_in_another_way(self):
+        fragment = compare.markdown(TABLE, "9.9.9")
+        for result in ("FAILED", "timeout", "crash (SIGABRT)"):
+            readme = self.readme(fragment.replace("crash (SIGSEGV)", result))
+            compare.check_readme(readme, fragment)
+
+    def test_readme_with_an_old_table(self):
+        fragment = compare.markdown(TABLE, "9.9.9")
+        for old in ("", fragment.replace("| FAILED", "| ok"),
+                    fragment.replace("test_z", "test_w")):
+            with self.assertRaises(SeriesError) as caught:
+                compare.check_readme(self.readme(old), fragment)
+            self.assertEqual(str(caught.exception),
+                             "README.md: its table is not what was measured, "
+                             "make compare-readme puts it in")
+
+    def test_readme_without_marks(self):
+        for mark in (compare.START, compare.END):
+            readme = self.readme("")
+            readme.write_text(readme.read_text().replace(mark, ""))
+            with self.assertRaisesRegex(SeriesError, "lacks the line"):
+                compare.check_readme(readme, "")
+
+    def test_nothing_measured(self):
+        with self.assertRaisesRegex(SeriesError, "does not exist, make "
+                                                 "compare writes it"):
+            compare.write_readme(self.root, self.build)
 
 
 class DocsTest(unittest.TestCase):
@@ -1096,6 +1359,22 @@ class RepositoryTest(unittest.TestCase):
             text = (self.source / path).read_text(encoding="utf-8")
             self.assertIsNone(
                 news_problem(path, text, news_sections(news)), path)
+
+    def test_readme_shows_a_producer_that_compiles(self):
+        config = next((ROOT / "build" / name for name in ("release", "debug")
+                       if (ROOT / "build" / name / "pyconfig.h").is_file()),
+                      None)
+        if config is None:
+            self.skipTest("there is no build with a pyconfig.h")
+        shown, = re.findall(r"^```c\n(.*?)^```$", (ROOT / "README.md")
+                            .read_text(encoding="utf-8"), re.M | re.S)
+        result = subprocess.run(
+            ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror",
+             "-fsyntax-only", f"-I{self.source / 'Include'}", f"-I{config}",
+             "-xc", "-"],
+            input=f"#include <Python.h>\n{shown}PyCFunction used = repeat;\n",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(result.returncode, 0, result.stdout)
 
     def test_messages(self):
         for patch in self.series.patches:
