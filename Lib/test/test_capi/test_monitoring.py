@@ -2024,8 +2024,8 @@ class TestInterpreters(MonitoringTestCase):
 def sweep(attempt, check, alone):
     """Let each allocation of attempt() fail in turn, until it succeeds.
 
-    The n-th one fails, alone or with all after it, for n = 0, 1, ...: attempt()
-    must raise MemoryError each time that it is called.  Then check(done) is
+    The n-th one fails, alone or with all after it, for n = 0, 1, ...: then
+    attempt() must raise MemoryError each time that it is called.  Then check(done) is
     called.  Return at how many allocations it failed.
 
     While allocations fail nothing else may allocate.  Tools must not be told
@@ -2123,6 +2123,26 @@ def sweep_fire(alone):
         monitoring.set_events(TOOL, 0)
         monitoring.set_local_events(TOOL, codelike, 0)
         monitoring.register_callback(TOOL, getattr(E, case.name), None)
+
+
+def sweep_waiting_calls(alone):
+    # As many as make their table grow.
+    number = 20
+    codelike = _testcapi.WeakCodeLike(1)
+    recorder = Recorder(codelike, E.C_RETURN)
+    monitoring.set_local_events(TOOL, codelike, E.CALL)
+    failed = 0
+    with scope(codelike, "CALL"):
+        for i in range(number):
+            failed += sweep(
+                lambda: _testcapi.fire_event_call(codelike, 1, len, i),
+                lambda done: None, alone)
+        for i in range(number):
+            _testcapi.fire_event_c_return(codelike, 1, None)
+            assert recorder.take() == (1, len, number - 1 - i)
+        _testcapi.fire_event_c_return(codelike, 1, None)
+        assert recorder.take() == (1, MISSING, MISSING)
+    assert failed > number, failed
 
 
 def sweep_enter_scope(alone):
@@ -2228,6 +2248,9 @@ class TestAllocationFailures(unittest.TestCase):
 
     def test_fire(self):
         self.run_sweep(sweep_fire)
+
+    def test_waiting_calls(self):
+        self.run_sweep(sweep_waiting_calls)
 
     def test_enter_scope(self):
         self.run_sweep(sweep_enter_scope)
