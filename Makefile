@@ -10,6 +10,7 @@
 # make docs                         the pages of the series as HTML
 # make bench                        instructions, times and bytes beside stock
 # make bench-quick                  the goals that counting ours alone decides
+# make clients                      tools from the package index over a producer
 # make install prefix=P [DESTDIR=D] install the patched interpreter
 #
 # CPYTHON=PATH names a CPython source directory or archive to start from.
@@ -26,6 +27,7 @@ export CPYTHON
 	bench-quick install clean
 .PHONY: all test compare compare-readme asan test-full series check-series \
 	check-series-quick docs install clean
+.PHONY: all test series check-series check-series-quick docs clients install clean
 
 all:
 	@$(SERIES) run
@@ -62,6 +64,8 @@ bench:
 
 bench-quick:
 	@$(SERIES) bench-quick
+clients:
+	@$(SERIES) clients
 
 install:
 	@$(SERIES) install "$(prefix)" "$(DESTDIR)"

@@ -17,6 +17,7 @@ from base import find_base
 import bench
 import builder
 import checks
+import clients
 from common import SeriesError, say
 import compare
 import docs
@@ -125,6 +126,11 @@ def measure_quick():
     """Check the goals that counting on the patched interpreter decides."""
     builder.check_prerequisites("valgrind")
     bench.measure(prepare()[-1], quick=True)
+def check_clients():
+    """Run real tools over a producer, on the release interpreter."""
+    builder.check_prerequisites()
+    build = prepare()[-1]
+    clients.check_clients(build, builder.build_python(build, "release"))
 
 
 def install(prefix, destination):
@@ -153,6 +159,7 @@ COMMANDS = {
     "docs": build_docs,
     "bench": measure,
     "bench-quick": measure_quick,
+    "clients": check_clients,
     "install": install,
 }
 

@@ -19,6 +19,7 @@ from unittest import mock
 import asan
 import base
 import builder
+import clients
 from common import SeriesError, file_sha256, sha256
 import compare
 import docs
@@ -763,7 +764,7 @@ class CommandTest(FixtureCase):
         shutil.copy(ROOT / "Makefile", self.root)
         make = shutil.which("make")
         for target in ("all", "test", "series", "check-series",
-                       "check-series-quick", "docs", "install"):
+                       "check-series-quick", "docs", "clients", "install"):
             result = subprocess.run(
                 [make, target], cwd=self.root, stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE, universal_newlines=True,
@@ -1225,6 +1226,32 @@ class CompareTest(FixtureCase):
         with self.assertRaisesRegex(SeriesError, "does not exist, make "
                                                  "compare writes it"):
             compare.write_readme(self.root, self.build)
+class ClientsTest(unittest.TestCase):
+    WITHOUT = {"told": 0, "lines": [1, 2], "missing": [3], "branches": None}
+    WITH = {**WITHOUT, "told": 5}
+
+    def test_same(self):
+        self.assertIsNone(clients.compare(self.WITHOUT, self.WITH))
+
+    def test_differences(self):
+        for part, value in (("told", 0), ("lines", [1]), ("missing", [4]),
+                            ("branches", [[1, 2]])):
+            self.assertIn(part, clients.compare(
+                self.WITHOUT, {**self.WITH, part: value}))
+
+    def test_program_that_shows_nothing(self):
+        for part in ("lines", "missing"):
+            self.assertIn("lines that run", clients.compare(
+                {**self.WITHOUT, part: []}, {**self.WITH, part: []}))
+
+    def test_no_package_index(self):
+        with tempfile.TemporaryDirectory() as build:
+            with self.assertRaisesRegex(SeriesError,
+                                        "needs a package index"):
+                with contextlib.redirect_stdout(io.StringIO()):
+                    clients.install_coverage(Path(build), "false")
+            self.assertFalse(
+                (Path(build) / "clients-venv/.installed").exists())
 
 
 class DocsTest(unittest.TestCase):

@@ -2025,8 +2025,8 @@ def sweep(attempt, check, alone):
     """Let each allocation of attempt() fail in turn, until it succeeds.
 
     The n-th one fails, alone or with all after it, for n = 0, 1, ...: then
-    attempt() must raise MemoryError each time that it is called.  Then check(done) is
-    called.  Return at how many allocations it failed.
+    attempt() must raise MemoryError each time that it is called, and
+    check(done) is called.  Return at how many allocations it failed.
 
     While allocations fail nothing else may allocate.  Tools must not be told
     of this function's lines and calls, and attempt() must not make a list,
@@ -2199,7 +2199,7 @@ def sweep_set_local_events(alone):
 
 def sweep_disable(alone):
     # As many code-likes and locations as make both tables grow.
-    codelikes = [Plain() for _ in range(24)]
+    codelikes = [Plain() for _ in range(12)]
     # Nothing but the producers fires it.
     monitoring.set_events(TOOL, E.PY_RESUME)
     failed = 0
@@ -2208,7 +2208,7 @@ def sweep_disable(alone):
         producers = [
             _testcapi.Producer(codelike, (IDS["PY_RESUME"],),
                                ((IDS["PY_RESUME"], offset),))
-            for offset in range(14)
+            for offset in range(8)
         ]
 
         def check(done):
