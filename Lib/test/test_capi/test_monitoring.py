@@ -2235,10 +2235,12 @@ class TestAllocationFailures(unittest.TestCase):
 
     def run_sweep(self, function):
         script = textwrap.dedent(f"""
-            import runpy, sys
+            import gc, runpy, sys
             namespace = runpy.run_path({__file__!r})
             for tool in (namespace["TOOL"], namespace["OTHER_TOOL"]):
                 sys.monitoring.use_tool_id(tool, "test")
+            # What is there now need not be looked at in each collection.
+            gc.freeze()
             namespace[{function.__name__!r}](alone=eval(sys.argv[1]))
         """)
         # In processes of their own: what is not ours may not survive it.
