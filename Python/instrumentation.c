@@ -973,6 +973,13 @@ set_codelike_events(PyObject *codelike, int tool_id,
         return 0;
     }
     PyObject *exc = PyErr_GetRaisedException();
+    /* The base leaves them set for bytecode that it did not instrument. */
+    _PyEval_StopTheWorld(interp);
+    _PyCoMonitoringData *data = ((PyCodeObject *)codelike)->_co_monitoring;
+    if (data != NULL) {
+        set_local_events(&data->local_monitors, tool_id, old);
+    }
+    _PyEval_StartTheWorld(interp);
     if (_Py_codelike_set_local_events(interp, codelike, tool_id, old) < 0) {
         PyErr_Clear();
     }
