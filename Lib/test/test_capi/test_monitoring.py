@@ -1982,6 +1982,69 @@ class TestMemory(MonitoringTestCase):
         monitoring.set_events(TOOL, 0)
         self.assertLess(leaked, 100)
 
+    @unittest.skipUnless(hasattr(_testcapi, "set_nomemory"),
+                         "needs _testcapi.set_nomemory")
+    def test_allocation_failures(self):
+        # In a process of its own: what is not ours may not survive it.
+        script = textwrap.dedent("""
+            import _testcapi, sys
+            M = sys.monitoring
+            function_name, event_set, event, *args = sys.argv[1:]
+            function = getattr(_testcapi, "fire_event_" + function_name)
+            event = int(event)
+            args = [int(arg) for arg in args]
+            if function_name == "raise":
+                args = [KeyError("pending")]
+            pending = KeyError("pending")
+            codelike = _testcapi.CodeLike(1)
+            # Whole, and a tuple: a free-threaded build crashes where the list
+            # of a call with more than *args cannot be allocated.
+            args = (codelike, 1000, *args)
+            calls = 0
+            class Callback:
+                __slots__ = ()
+                def __call__(self, *args):
+                    global calls
+                    if args[0] is codelike:
+                        calls += 1
+            M.use_tool_id(2, "test")
+            M.register_callback(2, 1 << event, Callback())
+            M.set_events(2, int(event_set))
+            _testcapi.monitoring_enter_scope(codelike, event)
+            for _ in range(2):  # warm up
+                function(*args, pending=pending)
+            set_nomemory = _testcapi.set_nomemory
+            remove_mem_hooks = _testcapi.remove_mem_hooks
+            failures = 0
+            for start in range(100):
+                before = calls
+                try:
+                    set_nomemory(start, 0)
+                    function(*args, pending=pending)
+                except MemoryError:
+                    remove_mem_hooks()
+                    failures += 1
+                    continue
+                remove_mem_hooks()
+                assert calls == before + 1
+                break
+            else:
+                raise AssertionError("never succeeded")
+            function(*args, pending=pending)
+            assert calls == before + 2
+            print(failures)
+        """)
+        for name, function, args in (
+            ("LINE", "line", ("1000",)), ("PY_RESUME", "py_resume", ()),
+            ("STOP_ITERATION", "stop_iteration", ("1000",)),
+            ("PY_RETURN", "py_return", ("1000",)), ("RAISE", "raise", ()),
+        ):
+            with self.subTest(name):
+                result = script_helper.assert_python_ok(
+                    "-c", script, function, str(EVENT_SETS[name]),
+                    str(IDS[name]), *args)
+                self.assertGreater(int(result.out), 0)
+
 
 class TestInterpreters(MonitoringTestCase):
 
