@@ -8,7 +8,10 @@
 #include "pycore_waiting_calls.h"
 
 #ifdef Py_GIL_DISABLED
-#  define LOCK(WAITING) PyMutex_Lock(&(WAITING)->mutex)
+/* It is also taken under HEAD_LOCK(), with which no thread may be stopped: who
+   waits for it stays attached, and who holds it too. */
+#  define LOCK(WAITING) \
+    PyMutex_LockFlags(&(WAITING)->mutex, _Py_LOCK_DONT_DETACH)
 #  define UNLOCK(WAITING) PyMutex_Unlock(&(WAITING)->mutex)
 #else
 #  define LOCK(WAITING) ((void)(WAITING))
@@ -154,15 +157,24 @@ _Py_waiting_calls_take(PyThreadState *tstate, PyObject *codelike,
 void
 _Py_waiting_calls_clear(PyThreadState *tstate)
 {
-    /* No lock: a thread that forked away may have held it. */
     waiting_calls *waiting = calls_of(tstate);
-    while (waiting->num_calls > 0) {
-        _Py_waiting_call call = take_index(waiting, waiting->num_calls - 1);
-        _Py_waiting_call_release(&call);
+    /* Others see a thread that clears itself.  One that is cleared by another
+       is gone, and may have held its lock when the process forked. */
+    bool locked = tstate == _PyThreadState_GET();
+    if (locked) {
+        LOCK(waiting);
     }
-    PyMem_Free(waiting->calls);
+    _Py_waiting_call *calls = waiting->calls;
+    int num_calls = waiting->num_calls;
     waiting->calls = NULL;
-    waiting->num_slots = 0;
+    waiting->num_calls = waiting->num_slots = 0;
+    if (locked) {
+        UNLOCK(waiting);
+    }
+    for (int i = num_calls - 1; i >= 0; i--) {
+        _Py_waiting_call_release(&calls[i]);
+    }
+    PyMem_Free(calls);
 }
 
 /* ------ Those of all threads ------ */
