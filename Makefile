@@ -4,6 +4,8 @@
 # make compare-readme               put the table of it into the README
 # make asan                         the monitoring tests under sanitizers
 # make test-full                    all of CPython's tests on stock and on ours
+# make test-freethreaded            the interpreter's tests without a GIL
+# make tsan                         the monitoring tests with ThreadSanitizer
 # make series                       the patches, in build/series
 # make check-series                 prove what the patches promise
 # make check-series-quick           the same without building each prefix
@@ -28,6 +30,7 @@ export CPYTHON
 .PHONY: all test compare compare-readme asan test-full series check-series \
 	check-series-quick docs install clean
 .PHONY: all test series check-series check-series-quick docs clients install clean
+.PHONY: all test test-freethreaded tsan series check-series check-series-quick docs install clean
 
 all:
 	@$(SERIES) run
@@ -46,6 +49,11 @@ asan:
 
 test-full:
 	@$(SERIES) test-full
+test-freethreaded:
+	@$(SERIES) test-freethreaded
+
+tsan:
+	@$(SERIES) tsan
 
 series:
 	@$(SERIES) export

@@ -89,6 +89,17 @@ def test_full(*modules):
     """Run CPython's test suite, or some modules of it, on stock and ours."""
     builder.check_prerequisites()
     full.test(*prepare(), modules)
+def test_freethreaded():
+    """Run the interpreter's tests on the build without a GIL."""
+    builder.check_prerequisites("g++")
+    sys.exit(testing.test_freethreaded(prepare()[-1]))
+
+
+def test_tsan():
+    """Look for data races."""
+    builder.check_prerequisites("g++")
+    builder.check_sanitizer("thread")
+    sys.exit(testing.test_tsan(prepare()[-1]))
 
 
 def export_patches():
@@ -153,6 +164,8 @@ COMMANDS = {
     "compare-readme": write_readme,
     "asan": test_asan,
     "test-full": test_full,
+    "test-freethreaded": test_freethreaded,
+    "tsan": test_tsan,
     "export": export_patches,
     "check-quick": check_quick,
     "check": check,

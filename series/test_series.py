@@ -1402,6 +1402,16 @@ class RepositoryTest(unittest.TestCase):
             input=f"#include <Python.h>\n{shown}PyCFunction used = repeat;\n",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.assertEqual(result.returncode, 0, result.stdout)
+    def test_no_suppression_names_our_code(self):
+        ours = "".join((ROOT / path).read_text()
+                       for patch in self.series.patches
+                       for path in patch.files if re.search(r"\.[ch]$", path))
+        for line in testing.TSAN_OURS.read_text().splitlines():
+            if line and not line.startswith("#"):
+                self.assertRegex(line, r"^race(_top)?:\w+$")
+                function = line.partition(":")[2]
+                self.assertIsNone(
+                    re.search(rf"^{function}\(", ours, re.MULTILINE), line)
 
     def test_messages(self):
         for patch in self.series.patches:
