@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import textwrap
 import threading
@@ -872,6 +873,11 @@ class InterpreterTests(unittest.TestCase):
                 thread.join()
         self.assertEqual([output.getvalue() for output in outputs],
                          ["45150\n"] * 4)
+
+    @unittest.skipUnless(sysconfig.get_config_var("Py_GIL_DISABLED"),
+                         "needs a free-threaded build")
+    def test_runs_without_a_gil(self):
+        self.assertFalse(sys._is_gil_enabled())
 
     def test_subinterpreter(self):
         import _interpreters

@@ -108,9 +108,8 @@ static const uint8_t event_types[N_EVENTS] = {
  *
  * The states are part of it because it is entered again and again: as long as
  * no tool changes anything, EnterScope sees by the version that there is
- * nothing to do.  Recursive calls share them, and threads that share the GIL.
- * They must not be static: states belong to one interpreter, as this object
- * does. */
+ * nothing to do.  Recursive calls and threads share them.  They must not be
+ * static: states belong to one interpreter, as this object does. */
 struct Subroutine {
     PyObject_HEAD
     PyObject *name;
@@ -1173,8 +1172,8 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     {
         return NULL;
     }
-    if (output == Py_None && (output = PySys_GetObject("stdout")) == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "lost sys.stdout");
+    PyObject *sys = PyImport_ImportModule("sys");
+    if (sys == NULL) {
         return NULL;
     }
     PyObject *builtins = PyEval_GetFrameBuiltins();
@@ -1183,7 +1182,8 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
         .functions = functions ? Py_NewRef(functions) : PyDict_New(),
         .input = input != Py_None || builtins == NULL ? Py_NewRef(input)
                  : PyMapping_GetItemString(builtins, "input"),
-        .output = Py_NewRef(output),
+        .output = output != Py_None ? Py_NewRef(output)
+                  : PyObject_GetAttrString(sys, "stdout"),
         .variables = PyDict_New(),
         .loops = PyMem_Calloc(program->length, sizeof(Loop)),
     };
@@ -1192,16 +1192,17 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_NoMemory();
     }
     else if (builtins != NULL && run.functions != NULL && run.input != NULL
-             && run.variables != NULL)
+             && run.output != NULL && run.variables != NULL)
     {
         result = run_scope(&run, program->lines[0].code, 0);
     }
     PyMem_Free(run.loops);
     Py_XDECREF(run.variables);
-    Py_DECREF(run.output);
+    Py_XDECREF(run.output);
     Py_XDECREF(run.input);
     Py_XDECREF(run.functions);
     Py_XDECREF(builtins);
+    Py_DECREF(sys);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -1314,6 +1315,7 @@ module_free(void *module)
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
     {0, NULL}
 };
 
