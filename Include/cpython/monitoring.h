@@ -83,7 +83,8 @@ typedef struct _PyMonitoringState {
    state_array and version must stay valid while events are fired with them;
    event_types is not kept.  One state array serves one list of event types and
    belongs to one interpreter: it must not be a static variable of an extension
-   that supports several.  Nested and recursive scopes may share it.
+   that supports several.  Nested and recursive scopes may share it, and so may
+   threads, without a lock.
 
    Between a CALL and its answer, another call enters a nested scope; repeat
    it where no CALL waits.
