@@ -1,0 +1,1514 @@
+"""A model-based random test of the C-API that signals monitoring events.
+
+Random steps are done twice: by Driver, with the interpreter, and by Model,
+which holds the contract of Include/cpython/monitoring.h.  Both keep a log of
+what tools are told, what is raised, what the states hold and what dies; the
+logs must be the same.  A step names what it works on by its place, so that
+any selection of steps can be done again: that is how a failure is made short.
+
+    python -m test.test_capi.test_monitoring_model --steps 1000000 --seed 7
+
+does that many steps by hand.  They come in sequences of a fixed length, the
+first with the given seed, the next with the seed after it, and so on.
+"""
+
+import _thread
+import argparse
+import collections
+import functools
+import gc
+import itertools
+import mmap
+import operator
+import os
+import pickle
+import random
+import sys
+import time
+import traceback
+import unittest
+import weakref
+from types import CodeType
+from test import support
+from test.support import import_helper
+
+_testcapi = import_helper.import_module("_testcapi")
+
+monitoring = sys.monitoring
+DISABLE = monitoring.DISABLE
+MISSING = monitoring.MISSING
+
+(PY_START, PY_RESUME, PY_RETURN, PY_YIELD, CALL, LINE, INSTRUCTION, JUMP,
+ BRANCH, STOP_ITERATION, RAISE, EXCEPTION_HANDLED, PY_UNWIND, PY_THROW,
+ RERAISE, C_RETURN, C_RAISE) = range(17)
+NUM_EVENTS = 17
+CAN_DISABLE = range(RAISE)
+ANSWERS = {C_RETURN, C_RAISE}
+ANSWER_SET = 1 << C_RETURN | 1 << C_RAISE
+EXCEPTION_EVENTS = {RAISE, EXCEPTION_HANDLED, PY_UNWIND, PY_THROW, RERAISE,
+                    C_RAISE}
+VALUE_EVENTS = {PY_RETURN, PY_YIELD, JUMP, BRANCH, C_RETURN}
+
+FUNCTIONS = {
+    event: [getattr(_testcapi, "fire_event_" + name) for name in names.split()]
+    for event, names in {
+        PY_START: "py_start", PY_RESUME: "py_resume", PY_RETURN: "py_return",
+        PY_YIELD: "py_yield", CALL: "call", LINE: "line", JUMP: "jump",
+        BRANCH: "branch branch_left branch_right",
+        STOP_ITERATION: "stop_iteration", RAISE: "raise",
+        EXCEPTION_HANDLED: "exception_handled", PY_UNWIND: "py_unwind",
+        PY_THROW: "py_throw", RERAISE: "reraise", C_RETURN: "c_return",
+        C_RAISE: "c_raise",
+    }.items()
+}
+enter_scope = _testcapi.monitoring_enter_scope
+exit_scope = _testcapi.monitoring_exit_scope
+
+TOOLS = range(6)
+SEQUENCE = 300          # steps
+FILENAME = "<model>"    # of code-likes that are code objects
+NO_MEMORY = {"code", "empty", "plain", "bare", "text"}
+NO_WEAKREF = {"strong", "text"}
+NO_LOCAL_EVENTS = NO_WEAKREF | {"bare"}
+# The first two slots keep their code-likes: nothing tells when one dies that
+# cannot be weakly referenced, so what waits for it may be told of another.
+NUM_SLOTS = 6
+MEMORY_SLOTS = (0, 2, 3, 3)
+
+
+class Error(Exception):
+    """An exception of the test, told by its label."""
+
+
+class Stop(StopIteration):
+    """The same for an event that takes a StopIteration."""
+
+
+class Plain:
+    """A code-like that is no code object."""
+
+    co_filename = FILENAME
+    co_firstlineno = 1
+
+
+class Thing:
+    """An object that events are fired with."""
+
+    def method(self):
+        """Another callable that gets no C_RETURN."""
+
+
+def function():
+    """A callable that gets no C_RETURN."""
+
+
+# What CALL events are fired with beside things.
+CALLABLES = {"function": function, "method": Thing().method, "len": len}
+PYTHON_FUNCTIONS = {"function", "method"}
+template = function.__code__.replace(co_filename=FILENAME)
+
+
+def ignore(*args):
+    """A function for sys.settrace() and sys.setprofile()."""
+
+
+def tell_exception(exc):
+    """Return the labels in the chain of contexts; take the tracebacks, which
+    keep what the frames hold alive."""
+    labels = []
+    while exc is not None:
+        labels.append(getattr(exc, "label", type(exc).__name__))
+        exc.__traceback__ = None
+        exc = exc.__context__
+        if len(labels) > 100:
+            return "ring of contexts", *labels[:10]
+    return tuple(labels)
+
+
+def tell(value):
+    """Return what stands in the log for an argument of a callback."""
+    kind = type(value)
+    if kind is Thing:
+        return value.label
+    if kind is int or kind is str:
+        return value
+    if value is MISSING:
+        return "MISSING"
+    if kind is StopIteration:
+        return "StopIteration", tell(value.value)
+    if isinstance(value, BaseException):
+        return tell_exception(value)
+    if kind is tuple:
+        return value
+    return getattr(value, "__func__", value).__name__
+
+
+class Reference(weakref.ref):
+    """A weak reference that knows the label of its object."""
+
+    __slots__ = ("label",)
+
+
+class Box:
+    """The place of a code-like, with the event types of its states.
+
+    The memory of the states is one array in the object; the other is the
+    spare one that "swap" puts there.
+    """
+
+    def __init__(self, codelike, events, spare_events):
+        self.codelike = codelike
+        self.events = events
+        self.spare_events = spare_events
+        if hasattr(codelike, "states"):
+            self.spare = codelike.states, 0
+
+    def swap(self):
+        """Change the two arrays."""
+        codelike = self.codelike
+        self.events, self.spare_events = self.spare_events, self.events
+        now = codelike.states, codelike.version
+        codelike.states, codelike.version = self.spare
+        self.spare = now
+
+
+class Runner:
+    """What doing steps is for both the driver and the model."""
+
+    def __init__(self):
+        self.log = []
+        self.dead = []
+        self.slots = [None] * NUM_SLOTS
+        self.producers = [None] * 2
+        self.generators = [None] * 2
+        self.calling = 0                # producers, which may recurse
+        # Innermost last: what is being handled, and was set when an event
+        # was fired.
+        self.handled = [None]
+        self.pending = [None]
+
+    def do(self, step):
+        """Do one step."""
+        getattr(self, step[0])(*step[1:])
+
+    def do_all(self, steps):
+        """Do steps in the middle of another."""
+        for step in steps:
+            self.do(step)
+
+    def run(self, steps):
+        """Do steps; return for each its part of the log and what died."""
+        done = []
+        for step in steps:
+            self.do(step)
+            done.append((self.log[:], sorted(self.dead)))
+            self.log.clear()
+            self.dead.clear()
+        return done
+
+    def generator(self, slot, parts):
+        """Make a generator that does some steps between its yields."""
+        def work():
+            for steps in parts:
+                self.do_all(steps)
+                yield
+        self.generators[slot] = work()
+
+    def resume(self, slot):
+        """Resume a generator."""
+        # Not a loop: a generator that yields to one while a tool listens to
+        # BRANCH fails an assertion of 3.13's debug build.
+        if self.generators[slot] is not None:
+            next(self.generators[slot], None)
+
+
+class Driver(Runner):
+    """Does steps with the interpreter."""
+
+    def __init__(self):
+        super().__init__()
+        self.references = []
+
+    def run(self, steps):
+        """Do steps, with a start and an end that leave nothing behind."""
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            for tool in TOOLS:
+                monitoring.use_tool_id(tool, "model")
+            return super().run(steps) + [self.finish()]
+        finally:
+            for tool in TOOLS:
+                if monitoring.get_tool(tool) is None:
+                    monitoring.use_tool_id(tool, "model")
+                monitoring.set_events(tool, 0)
+                monitoring.free_tool_id(tool)
+            monitoring.restart_events()
+            if collected:
+                gc.enable()
+
+    def finish(self):
+        """Drop everything; return what is left alive as the last log."""
+        for event in range(NUM_EVENTS):
+            for tool in TOOLS:
+                monitoring.register_callback(tool, 1 << event, None)
+        self.slots.clear()
+        self.producers.clear()
+        self.generators.clear()
+        self.dead.clear()
+        return [ref.label for ref in self.references if ref() is not None], []
+
+    def track(self, obj, label):
+        """Have the death of an object told; return the object."""
+        reference = Reference(obj, self.died)
+        reference.label = label
+        self.references.append(reference)
+        return obj
+
+    def died(self, reference):
+        self.dead.append(reference.label)
+
+    def make(self, kind, label):
+        """Return a new object of a kind that has a label."""
+        obj = kind()
+        obj.label = label
+        return self.track(obj, label)
+
+    def attempt(self, function, *args, **kwargs):
+        """Call a function; tell what it raises."""
+        try:
+            return function(*args, **kwargs)
+        except Exception as exc:
+            self.log.append(("raised", *tell_exception(exc)))
+
+    def make_pending(self, length, label):
+        """Return an exception with a chain of contexts; None for length 0,
+        and for -1 the one that is being handled."""
+        if length < 0:
+            return self.handled[-1]
+        exc = None
+        for i in range(length):
+            last, exc = exc, self.make(Error, f"{label}.{i}")
+            exc.__context__ = last
+        return exc
+
+    # ------ Steps: code-likes and scopes ------
+
+    def new(self, slot, kind, label, events, spare_events):
+        self.slots[slot] = None
+        if kind == "strong":
+            codelike = _testcapi.CodeLike(len(events), label)
+        elif kind == "weak":
+            codelike = _testcapi.WeakCodeLike(len(events), label)
+        elif kind == "code":
+            codelike = template.replace(co_name=label)
+        elif kind == "empty":
+            codelike = _testcapi.code_newempty(FILENAME, label, 1)
+        elif kind == "plain":
+            codelike = Plain()
+            codelike.co_name = label
+        elif kind == "bare":
+            codelike = Thing()
+            codelike.label = label
+        else:
+            codelike = label
+        if kind not in NO_WEAKREF:
+            self.track(codelike, label)
+        self.slots[slot] = Box(codelike, events, spare_events)
+
+    def kill(self, slot):
+        self.slots[slot] = None
+
+    def swap(self, slot):
+        box = self.slots[slot]
+        if box and hasattr(box, "spare"):
+            box.swap()
+
+    def enter(self, slot, how, pending, label):
+        box = self.slots[slot]
+        if box is None or not hasattr(box, "spare"):
+            return
+        codelike = box.codelike
+        exc = self.make_pending(pending, label)
+        if how == "unknown":
+            kept = codelike.states, codelike.version
+            garbage = b"\xa5" * len(kept[0])
+            codelike.states, codelike.version = garbage, 0
+            self.attempt(enter_scope, codelike, *box.events[1:], NUM_EVENTS,
+                         pending=exc)
+            self.log.append(("unchanged", codelike.states == garbage,
+                             codelike.version == 0))
+            codelike.states, codelike.version = kept
+            return
+        if how == "fresh":
+            codelike.states = b"\xff" * len(codelike.states)
+            codelike.version = 0
+        enter_scope(codelike, *box.events, pending=exc)
+        self.log.append(("active", *codelike.states[::2]))
+
+    def exit(self, pending, label):
+        exit_scope(pending=self.make_pending(pending, label))
+
+    # ------ Steps: events ------
+
+    def fire(self, slot, k, event, offset, line, choice, pending, label):
+        box = self.slots[slot]
+        if box is None or not hasattr(box, "spare"):
+            return
+        codelike = box.codelike
+        k %= len(box.events)
+        event = event_to_fire(box.events[k], event)
+        functions = FUNCTIONS[event]
+        fire_event = functions[choice % len(functions)]
+        exc = self.make_pending(pending, label)
+        self.pending.append(exc)
+        if event in EXCEPTION_EVENTS:
+            self.attempt(fire_event, codelike, offset, exc, state=k)
+        else:
+            args = self.arguments(event, line, choice, label)
+            self.attempt(fire_event, codelike, offset, *args, state=k,
+                         pending=exc)
+        self.pending.pop()
+        if exc is not None:
+            self.log.append(("pending", *tell_exception(exc)))
+
+    def arguments(self, event, line, choice, label):
+        """Return what an event is fired with after the offset."""
+        if event == LINE:
+            return line,
+        if event == CALL:
+            name = call_choice(choice)
+            return (CALLABLES[name] if name else self.make(Thing, label),
+                    MISSING if choice & 1 else self.make(Thing, label + "a"))
+        if event in VALUE_EVENTS:
+            return self.make(Thing, label),
+        if event == STOP_ITERATION:
+            kind = stop_choice(choice)
+            return self.make(kind, label) if kind else (1, 2),
+        return ()
+
+    def produce(self, place, slot, events, actions, fresh, label):
+        box = self.slots[slot]
+        if box is None:
+            return
+        errors = []
+
+        def make_action(action):
+            if action is None or action[0] != "fire":
+                return action and functools.partial(self.do_all, action[1])
+            event, offset, line, choice = action[1:]
+            if event == LINE:
+                return event, offset, line
+            if event == CALL:
+                return (event, offset, CALLABLES[call_choice(choice) or "len"],
+                        label)
+            if event in EXCEPTION_EVENTS:
+                exc = None
+                if choice:
+                    exc = Error()
+                    exc.label = label
+                    errors.append(exc)
+                return event, offset, exc
+            if event in VALUE_EVENTS or event == STOP_ITERATION:
+                return event, offset, label
+            return event, offset
+
+        producer = _testcapi.Producer(
+            box.codelike, events, tuple(map(make_action, actions)),
+            fresh=fresh)
+        self.producers[place] = producer, errors
+
+    def call(self, place):
+        if self.producers[place] is None or self.calling == 2:
+            return
+        self.calling += 1
+        producer, errors = self.producers[place]
+        self.pending.append(None)
+        # Not with the empty keywords that attempt() would pass.
+        self.attempt(operator.call, producer)
+        self.pending.pop()
+        for exc in errors:
+            exc.__traceback__ = exc.__context__ = None
+        self.calling -= 1
+
+    def handling(self, label, steps):
+        try:
+            raise self.make(Error, label)
+        except Error:
+            self.handled.append(sys.exception())
+            self.do_all(steps)
+            self.handled.pop().__traceback__ = None
+
+    def thread(self, steps):
+        kept = self.handled, self.pending
+        self.handled, self.pending = [None], [None]
+        _thread.start_joinable_thread(lambda: self.do_all(steps)).join()
+        self.handled, self.pending = kept
+
+    # ------ Steps: tools ------
+
+    def callback(self, tool, event, label, reactions):
+        callback = None
+        if label is not None:
+            callback = self.make_callback(event, label, reactions)
+        old = monitoring.register_callback(tool, 1 << event, callback)
+        self.log.append(("old callback", old and old.label))
+
+    def make_callback(self, event, label, reactions):
+        """Return a callback that reacts to one call after the other."""
+        # Tools see the driver's bytecode too, as little of it as can be.
+        foreign = DISABLE if event in CAN_DISABLE else None
+        calls = itertools.cycle(reactions)
+
+        def callback(code, *args):
+            kind = type(code)
+            if kind is CodeType and code.co_filename != FILENAME:
+                return foreign
+            name = tell(code) if kind in (str, Thing) else code.co_name
+            self.log.append(("told", label, name, *map(tell, args)))
+            reaction = next(calls)
+            if reaction is None:
+                return None
+            return self.react(*reaction)
+
+        callback.label = label
+        return callback
+
+    def react(self, how, what):
+        if how == "disable":
+            return DISABLE
+        if how == "do":
+            return self.do_all(what)
+        pending = self.pending[-1] is not None
+        if how == "handle":
+            try:
+                raise self.make(Error, what)
+            except Error:
+                raise self.make(Error, what + "h")
+        if how == "pending" and pending:
+            raise self.pending[-1]
+        if how == "context" and pending and self.pending[-1].__context__:
+            raise self.pending[-1].__context__
+        if how == "over" and pending:
+            try:
+                raise self.pending[-1]
+            except Exception:
+                raise self.make(Error, what)
+        raise self.make(Error, what)
+
+    def events(self, tool, events):
+        self.attempt(monitoring.set_events, tool, events)
+
+    def local_events(self, slot, tool, events):
+        box = self.slots[slot]
+        if box is not None:
+            self.attempt(monitoring.set_local_events, tool, box.codelike,
+                         events)
+            self.log.append(("local", self.attempt(
+                monitoring.get_local_events, tool, box.codelike)))
+
+    def restart(self):
+        monitoring.restart_events()
+
+    def use(self, tool):
+        self.attempt(monitoring.use_tool_id, tool, "model")
+
+    def free(self, tool):
+        monitoring.free_tool_id(tool)
+
+    def legacy(self, name, steps):
+        setter = getattr(sys, name)
+        setter(ignore)
+        self.do_all(steps)
+        setter(None)
+
+
+def event_to_fire(own, other):
+    """Return the event that is fired with a state: no function fires
+    INSTRUCTION."""
+    event = own if other is None else other
+    return LINE if event == INSTRUCTION else event
+
+
+def call_choice(choice):
+    """Return the name of the callable to use, None for a thing."""
+    return (None, None, "len", None, "function", None, "method", None)[
+        choice % 8]
+
+
+def stop_choice(choice):
+    """Return the class of a STOP_ITERATION's value, None for a tuple."""
+    return (Thing, Stop, Error, None)[choice % 4]
+
+
+# ------ The model ------
+
+class Exc:
+    """An exception."""
+
+    def __init__(self, label, context=None):
+        self.label = label
+        self.context = context
+
+    def chain(self):
+        """Return the exception and its contexts."""
+        chain = []
+        exc = self
+        while exc is not None:
+            chain.append(exc)
+            exc = exc.context
+        return chain
+
+    def labels(self):
+        return tuple(exc.label for exc in self.chain())
+
+    def raised(self, handled):
+        """Do what raising it does while another is handled."""
+        if handled is not None and handled is not self:
+            for exc in handled.chain():
+                if exc.context is self:
+                    exc.context = None
+            self.context = handled
+        return self
+
+    def carry(self, pending, handled):
+        """Carry the pending exception: it comes before what was handled when
+        the event fired, and the chain is no ring."""
+        if pending is None or pending in self.chain():
+            return
+        for exc in pending.chain():
+            if exc.context is self:
+                exc.context = None
+        known = {handled, *pending.chain()}
+        last = self
+        while last.context is not None and last.context not in known:
+            last = last.context
+        last.context = pending
+
+
+class Array:
+    """The states for a list of event types: the tools of each."""
+
+    def __init__(self, events):
+        self.events = events
+        self.active = [0] * len(events)
+        self.written = self.active      # what active was after EnterScope
+        self.version = 0
+        self.restarts = 0
+
+
+class Counted:
+    """What dies with its last reference."""
+
+    def __init__(self, label, die):
+        self.label = label
+        self.die = die
+        self.references = 1
+
+    def keep(self):
+        self.references += 1
+
+    def drop(self):
+        self.references -= 1
+        if self.references == 0:
+            self.die(self)
+
+
+class Codelike(Counted):
+    """A code-like, and what tools chose for it."""
+
+    def __init__(self, label, kind, events, spare_events, die):
+        super().__init__(label, die)
+        self.kind = kind
+        self.array = Array(events)
+        self.spare = Array(spare_events)
+        self.local = [0] * len(TOOLS)
+        # What the base keeps for the bytecode of a code object.
+        self.bytecode_local = [0] * len(TOOLS)
+        self.disabled = collections.Counter()   # (event, location): tools
+
+
+class ProducerModel(Counted):
+    """A producer and its states."""
+
+    def __init__(self, codelike, events, actions, fresh, label, die):
+        super().__init__(label, die)
+        self.codelike = codelike
+        self.array = Array(events)
+        self.actions = actions
+        self.fresh = fresh
+        self.errors = [Exc(label) for action in actions]
+
+
+class Callback:
+    """A callback and what is left of its reactions."""
+
+    def __init__(self, label, reactions):
+        self.label = label
+        self.calls = itertools.cycle(reactions)
+
+
+class Waiting:
+    """A CALL that waits for its answer."""
+
+    def __init__(self, codelike, depth, told, disabled, args):
+        self.codelike = codelike
+        self.depth = depth
+        self.told = told
+        self.disabled = disabled
+        self.args = args
+        for thing in self.things():
+            thing.keep()
+        if not told:
+            self.release()
+
+    def things(self):
+        return [arg for arg in self.args if isinstance(arg, Counted)]
+
+    def release(self):
+        things = self.things()
+        self.args = "MISSING", "MISSING"
+        for thing in things:
+            thing.drop()
+
+
+class Thread:
+    """What a thread has of its own."""
+
+    def __init__(self):
+        self.handled = [None]
+        self.depth = 0
+        self.waiting = []
+        self.running = False        # a callback
+
+    def forget(self, condition):
+        """Drop the waiting calls for which condition(call) is true."""
+        dropped = [call for call in self.waiting if condition(call)]
+        self.waiting = [call for call in self.waiting if call not in dropped]
+        for call in dropped:
+            call.release()
+
+
+def tools_of(sets, event):
+    """Return the tools, as a mask, whose set in a list has an event."""
+    return sum((events >> event & 1) << tool
+               for tool, events in enumerate(sets))
+
+
+class Model(Runner):
+    """Does steps by the contract."""
+
+    def __init__(self):
+        super().__init__()
+        self.global_events = [0] * len(TOOLS)
+        self.callbacks = {}             # (tool, event)
+        self.in_use = [True] * len(TOOLS)
+        self.version = 1                # of what tools and callbacks there are
+        self.restarts = 0
+        self.codelikes = []
+        self.threads = [Thread()]
+
+    def run(self, steps, found):
+        """Do steps, of which the driver found this; at the end everything
+        dies."""
+        done = []
+        for step, (self.found, _) in zip(steps, found):
+            done += super().run([step])
+        return done + [([], [])]
+
+    @property
+    def current(self):
+        """The running thread: the others wait for it."""
+        return self.threads[-1]
+
+    def raised(self, exc):
+        """Tell an exception that a step ends with, if any."""
+        if exc is not None:
+            self.log.append(("raised", *exc.labels()))
+
+    def error(self, name):
+        """Return an exception that the interpreter raises."""
+        return Exc(name).raised(self.current.handled[-1])
+
+    def make_pending(self, length, label):
+        if length < 0:
+            return self.current.handled[-1]
+        exc = None
+        for i in range(length):
+            exc = Exc(f"{label}.{i}", exc)
+            self.dead.append(exc.label)
+        return exc
+
+    def tell_death(self, counted):
+        self.dead.append(counted.label)
+
+    # ------ Steps: code-likes and scopes ------
+
+    def new(self, slot, kind, label, events, spare_events):
+        self.kill(slot)
+        codelike = Codelike(label, kind, events, spare_events, self.died)
+        self.codelikes.append(codelike)
+        self.slots[slot] = codelike
+
+    def kill(self, slot):
+        codelike, self.slots[slot] = self.slots[slot], None
+        if codelike is not None:
+            codelike.drop()
+
+    def died(self, codelike):
+        """Forget a code-like that died."""
+        self.dead.append(codelike.label)
+        union = self.local_union()
+        self.codelikes.remove(codelike)
+        self.version += union != self.local_union()
+        for thread in self.threads:
+            thread.forget(lambda call: call.codelike is codelike)
+
+    def local_union(self):
+        """Return the local events that each tool has on any code-like."""
+        union = [0] * len(TOOLS)
+        for codelike in self.codelikes:
+            for tool, events in enumerate(codelike.local):
+                union[tool] |= events
+        return union
+
+    def with_memory(self, slot):
+        """Return the code-like of a slot if it has states of its own."""
+        codelike = self.slots[slot]
+        if codelike is not None and codelike.kind not in NO_MEMORY:
+            return codelike
+
+    def swap(self, slot):
+        codelike = self.with_memory(slot)
+        if codelike:
+            codelike.array, codelike.spare = codelike.spare, codelike.array
+
+    def enter(self, slot, how, pending, label):
+        codelike = self.with_memory(slot)
+        if codelike is None:
+            return
+        exc = self.make_pending(pending, label)
+        if how == "unknown":
+            error = self.error("ValueError")
+            error.carry(exc, self.current.handled[-1])
+            self.raised(error)
+            self.log.append(("unchanged", True, True))
+            return
+        if how == "fresh":
+            codelike.array.version = 0
+        found = self.found[len(self.log):][:1]
+        self.enter_array(codelike.array, found and found[0][1:])
+        self.log.append(("active", *codelike.array.active))
+
+    def enter_array(self, array, found=()):
+        """Enter a scope with the states of an array.
+
+        found is what the states were found to be.  It decides for a tool that
+        a DISABLE has taken off a state: it may stay off while nothing changes
+        that matters to the state.
+        """
+        if array.version != self.version:
+            union = self.local_union()
+            active = [self.listening(union, event) for event in array.events]
+            written = active[:]
+            if array.version and array.restarts == self.restarts:
+                for i, state in enumerate(found):
+                    if array.written[i] == written[i]:
+                        active[i] &= array.active[i] | state
+            array.active = active
+            array.written = written
+            array.version = self.version
+            array.restarts = self.restarts
+        if self.answer_tools():
+            self.current.depth += 1
+
+    def listening(self, local, event):
+        """Return the tools that listen to an event, which is on for some in
+        the list of local events."""
+        if event == INSTRUCTION:
+            return 0
+        if event in ANSWERS:
+            event = CALL
+        return tools_of(self.global_events, event) | tools_of(local, event)
+
+    def exit(self, pending, label):
+        self.make_pending(pending, label)
+        self.exit_scope()
+
+    def exit_scope(self):
+        thread = self.current
+        thread.forget(lambda call: call.depth >= thread.depth)
+        thread.depth = max(thread.depth - 1, 0)
+
+    # ------ Steps: events ------
+
+    def fire(self, slot, k, event, offset, line, choice, pending, label):
+        codelike = self.with_memory(slot)
+        if codelike is None:
+            return
+        array = codelike.array
+        k %= len(array.events)
+        event = event_to_fire(array.events[k], event)
+        exc = self.make_pending(pending, label)
+        codelike.keep()
+        things = []
+
+        def make_thing(label):
+            things.append(Counted(label, self.tell_death))
+            return things[-1]
+
+        args = ()
+        if event == CALL:
+            name = call_choice(choice)
+            args = (name or make_thing(label),
+                    "MISSING" if choice & 1 else make_thing(label + "a"))
+        elif event in VALUE_EVENTS:
+            args = make_thing(label),
+        elif event == STOP_ITERATION:
+            kind = stop_choice(choice)
+            value = (label,) if kind in (Stop, Error) else label
+            if kind is None:
+                value = 1, 2
+            else:
+                make_thing(label)
+            args = value if kind is Stop else ("StopIteration", value),
+        self.raised(self.fire_event(codelike, array, k, event, offset, line,
+                                    args, exc, exc))
+        for thing in things:
+            thing.drop()
+        codelike.drop()
+        if exc is not None:
+            self.log.append(("pending", *exc.labels()))
+
+    def answer_tools(self):
+        """Return the tools that want answers to calls, as a mask."""
+        tools = 0
+        for tool, event in self.callbacks:
+            if event in ANSWERS:
+                tools |= 1 << tool
+        return tools
+
+    def fire_event(self, codelike, array, k, event, offset, line, args,
+                   pending, known):
+        """Fire an event.  Return the exception that is raised, if any.
+
+        known is the pending exception if the driver's callbacks have it.
+        """
+        thread = self.current
+        if not array.active[k] or thread.running:
+            return None
+        told = array.active[k] & self.listening(codelike.local, event)
+        call = None
+        if event in ANSWERS:
+            call = self.answered(codelike)
+            args = "MISSING", "MISSING"
+            if call is not None:
+                told &= ~call.disabled
+                args = call.args
+        location = line if event == LINE else offset
+        disabled = 0
+        if offset >= 0:
+            disabled = told & codelike.disabled[event, location]
+            told &= ~disabled
+        if event == CALL:
+            call = self.wait(codelike, told, disabled, args)
+        exc = None
+        if told:
+            if offset < 0 or event in EXCEPTION_EVENTS and pending is None:
+                exc = self.error("ValueError")
+            else:
+                thread.running = True
+                exc = self.call_tools(codelike, array, k, told, event,
+                                      location, args, pending, known)
+                thread.running = False
+        if exc is not None:
+            exc.carry(pending, thread.handled[-1])
+        if event in ANSWERS or exc is not None:
+            thread.forget(lambda other: other is call)
+            if call is not None:
+                call.release()
+        return exc
+
+    def wait(self, codelike, told, disabled, args):
+        """Let a call wait for its answer, if a tool wants that; what its
+        callbacks do counts for it.  Return it."""
+        told &= self.answer_tools()
+        disabled &= self.answer_tools()
+        if not (told or disabled) or args[0] in PYTHON_FUNCTIONS:
+            return None
+        thread = self.current
+        call = Waiting(codelike, thread.depth, told, disabled, args)
+        thread.waiting.append(call)
+        return call
+
+    def answered(self, codelike):
+        """Take the newest call that waits for the code-like."""
+        waiting = self.current.waiting
+        for i in reversed(range(len(waiting))):
+            if waiting[i].codelike is codelike:
+                return waiting.pop(i)
+        return None
+
+    def call_tools(self, codelike, array, k, tools, event, location, args,
+                   pending, known):
+        """Call the tools' callbacks; return what the first raises."""
+        registered = set(self.callbacks)
+        for tool in reversed(TOOLS):
+            callback = self.callbacks.get((tool, event))
+            if not tools >> tool & 1 or callback is None:
+                continue
+            if (tool, event) not in registered:
+                # By a callback of this event: it may be called or not.
+                told = self.found[len(self.log):][:1]
+                if not told or told[0][:2] != ("told", callback.label):
+                    continue
+            if event in EXCEPTION_EVENTS - ANSWERS:
+                args = pending.labels(),
+            self.log.append((
+                "told", callback.label, codelike.label,
+                location, *(arg.label if isinstance(arg, Counted) else arg
+                            for arg in args)))
+            reaction = next(callback.calls)
+            if reaction is None:
+                continue
+            how, what = reaction
+            if how == "do":
+                self.do_all(what)
+            elif how != "disable":
+                return self.react(how, what, known)
+            elif event not in CAN_DISABLE:
+                self.set_callback(tool, event, None)
+                return self.error("ValueError")
+            elif codelike.kind in NO_WEAKREF:
+                array.active[k] &= ~(1 << tool)
+            else:
+                codelike.disabled[event, location] |= 1 << tool
+        return None
+
+    def react(self, how, label, pending):
+        """Return what a callback raises."""
+        handled = self.current.handled[-1]
+        if pending is not None:
+            if how == "pending":
+                return pending.raised(handled)
+            if how == "context" and pending.context is not None:
+                return pending.context.raised(handled)
+            if how == "over":
+                handled = pending.raised(handled)
+        self.dead.append(label)
+        exc = Exc(label).raised(handled)
+        if how == "handle":
+            self.dead.append(label + "h")
+            exc = Exc(label + "h").raised(exc)
+        return exc
+
+    def produce(self, place, slot, events, actions, fresh, label):
+        codelike = self.slots[slot]
+        if codelike is None:
+            return
+        codelike.keep()
+        old, self.producers[place] = self.producers[place], ProducerModel(
+            codelike, events, actions, fresh, label,
+            lambda producer: producer.codelike.drop())
+        if old is not None:
+            old.drop()
+
+    def call(self, place):
+        producer = self.producers[place]
+        if producer is None or self.calling == 2:
+            return
+        self.calling += 1
+        producer.keep()
+        array = producer.array
+        if producer.fresh:
+            array = Array(array.events)
+        self.enter_array(array)
+        exc = None
+        for action, error in zip(producer.actions, producer.errors):
+            if action is None:
+                self.enter_array(array)
+            elif action[0] == "fire":
+                exc = self.fire_action(producer, array, error, *action[1:])
+                if exc is not None:
+                    break
+            else:
+                self.do_all(action[1])
+        self.exit_scope()
+        self.raised(exc)
+        for error in producer.errors:
+            error.context = None
+        self.calling -= 1
+        producer.drop()
+
+    def fire_action(self, producer, array, error, event, offset, line,
+                    choice):
+        """Fire an event of a producer."""
+        label = producer.label
+        args = ()
+        if event == CALL:
+            args = call_choice(choice) or "len", label
+        elif event == STOP_ITERATION:
+            args = ("StopIteration", label),
+        elif event in VALUE_EVENTS:
+            args = label,
+        pending = error if choice and event in EXCEPTION_EVENTS else None
+        return self.fire_event(producer.codelike, array,
+                               array.events.index(event), event, offset, line,
+                               args, pending, None)
+
+    def handling(self, label, steps):
+        handled = self.current.handled
+        self.dead.append(label)
+        handled.append(Exc(label).raised(handled[-1]))
+        self.do_all(steps)
+        handled.pop()
+
+    def thread(self, steps):
+        self.threads.append(Thread())
+        self.do_all(steps)
+        self.threads.pop().forget(lambda call: True)
+
+    # ------ Steps: tools ------
+
+    def callback(self, tool, event, label, reactions):
+        old = self.set_callback(
+            tool, event, label and Callback(label, reactions))
+        self.log.append(("old callback", old and old.label))
+
+    def set_callback(self, tool, event, callback):
+        """Set a callback; return the old one."""
+        old = self.callbacks.pop((tool, event), None)
+        self.version += 1
+        if callback is not None:
+            self.callbacks[tool, event] = callback
+        if old is not None and not self.answer_tools():
+            for thread in self.threads:
+                thread.forget(lambda call: True)
+                thread.depth = 0
+        return old
+
+    def check_events(self, tool, events):
+        """Return the error for a tool that is not in use or an event set that
+        has a part of CALL and its answers, if not CALL alone."""
+        part = events & (ANSWER_SET | 1 << CALL)
+        if not self.in_use[tool] or part not in (0, 1 << CALL,
+                                                 ANSWER_SET | 1 << CALL):
+            return self.error("ValueError")
+        return None
+
+    def events(self, tool, events):
+        exc = self.check_events(tool, events)
+        if exc is not None:
+            return self.raised(exc)
+        events &= ~ANSWER_SET
+        if self.global_events[tool] != events:
+            self.global_events[tool] = events
+            self.version += 1
+
+    def local_events(self, slot, tool, events):
+        codelike = self.slots[slot]
+        if codelike is None:
+            return
+        if codelike.kind in NO_LOCAL_EVENTS:
+            self.raised(self.error("TypeError"))
+            self.raised(self.error("TypeError"))
+            return self.log.append(("local", None))
+        exc = self.check_events(tool, events)
+        if exc is None and (events & ~ANSWER_SET) >> RAISE:
+            exc = self.error("ValueError")
+        if exc is None:
+            union = self.local_union()
+            codelike.local[tool] = events & ~ANSWER_SET
+            codelike.bytecode_local[tool] = events & ~ANSWER_SET
+            self.version += union != self.local_union()
+        self.raised(exc)
+        told = codelike.local
+        if codelike.kind in ("code", "empty"):
+            told = codelike.bytecode_local
+        self.log.append(("local", told[tool]))
+
+    def restart(self):
+        self.version += 1
+        self.restarts += 1
+        for codelike in self.codelikes:
+            codelike.disabled.clear()
+
+    def use(self, tool):
+        if self.in_use[tool]:
+            self.raised(self.error("ValueError"))
+        self.in_use[tool] = True
+
+    def free(self, tool):
+        self.in_use[tool] = False
+        union = self.local_union()
+        for codelike in self.codelikes:
+            codelike.local[tool] = 0
+            for location in codelike.disabled:
+                codelike.disabled[location] &= ~(1 << tool)
+        self.version += union != self.local_union()
+        for thread in self.threads:
+            for call in thread.waiting:
+                call.disabled &= ~(1 << tool)
+                call.told &= ~(1 << tool)
+                if not call.told:
+                    call.release()
+
+    def legacy(self, name, steps):
+        # sys.settrace() and sys.setprofile() set events of tools 7 and 6.
+        self.version += 1
+        self.do_all(steps)
+        self.version += 1
+
+
+# ------ Random steps ------
+
+# How often each step is made, first those that may be inside of others.
+WEIGHTS = {
+    "fire": 60, "enter": 14, "exit": 6, "events": 5, "callback": 5,
+    "local_events": 3, "restart": 1, "use": 1.5, "free": 0.5, "kill": 2,
+    "new": 3, "call": 4, "produce": 3, "thread": 0.5, "handling": 1.5,
+}
+OUTER_WEIGHTS = {"swap": 2, "generator": 0.7, "resume": 2, "legacy": 0.3}
+OFFSETS = (0, 0, 0, 1, 1, 2, 300, 2**31 - 1)
+LINES = (1, 1, 2, 3, 300, -5)
+
+
+OTHER_KINDS = ("plain", "bare", "code", "empty")
+if support.Py_GIL_DISABLED:
+    # There code objects die only when garbage is collected.
+    OTHER_KINDS = ("plain", "bare")
+
+
+class Steps:
+    """Makes random steps: few code-likes, events, tools, offsets and lines,
+    so that they meet again."""
+
+    def __init__(self, seed):
+        self.random = random.Random(seed)
+        self.labels = itertools.count()
+        self.depth = 0
+        events = set(range(NUM_EVENTS)) - ANSWERS - {INSTRUCTION}
+        self.event_types = self.sample(sorted(events), 4)
+        if self.maybe(0.4):
+            self.event_types += {CALL, *ANSWERS} - set(self.event_types)
+        self.tools = self.sample(TOOLS, 4)
+        self.inner = self.cumulate(WEIGHTS)
+        self.outer = self.cumulate({**WEIGHTS, **OUTER_WEIGHTS})
+
+    def cumulate(self, weights):
+        """Return names and cumulated weights, which differ by sequence."""
+        return list(weights), list(itertools.accumulate(
+            weight * self.random.choice((0.3, 1, 2))
+            for weight in weights.values()))
+
+    def sample(self, values, most):
+        """Return one to most of the values."""
+        return self.random.sample(values, self.random.randint(1, most))
+
+    def maybe(self, probability):
+        return self.random.random() < probability
+
+    def label(self, kind):
+        return f"{kind}{next(self.labels)}"
+
+    def sequence(self):
+        """Return the steps of a sequence."""
+        steps = [self.new(slot) for slot in range(NUM_SLOTS)]
+        for tool in self.tools:
+            steps.append(self.events(tool))
+            steps += [self.callback(tool, event) for event in self.event_types]
+        while len(steps) < SEQUENCE:
+            steps.append(self.step())
+        return steps
+
+    def step(self):
+        """Return a step."""
+        names, weights = self.inner if self.depth else self.outer
+        name = self.random.choices(names, cum_weights=weights)[0]
+        return getattr(self, name)()
+
+    def steps(self):
+        """Return a few steps to do inside of another."""
+        self.depth += 1
+        steps = [self.step()
+                 for i in range(self.random.randint(1, 4 // self.depth))]
+        self.depth -= 1
+        return steps
+
+    def slot(self):
+        return self.random.randrange(NUM_SLOTS)
+
+    def memory_slot(self):
+        """Return a slot whose code-like has states of its own."""
+        return self.random.choice(MEMORY_SLOTS)
+
+    def changing_slot(self):
+        """Return a slot whose code-like may die."""
+        return self.random.randrange(2, NUM_SLOTS)
+
+    def tool(self):
+        return self.random.choice(self.tools)
+
+    def pending(self):
+        """Return the length of a pending exception's chain."""
+        return self.random.choice((0, 0, 0, 0, 0, 1, 1, 2, 3, -1))
+
+    def scope_events(self, length=None):
+        """Return the event types of an array of states."""
+        events = {*self.event_types, INSTRUCTION}
+        if length is None or length > len(events):
+            events.add(self.random.choice((LINE, RAISE, JUMP)))
+        if length is None:
+            return tuple(self.sample(sorted(events), min(5, len(events))))
+        return tuple(self.random.sample(range(NUM_EVENTS), length))
+
+    def event_set(self):
+        """Return a set of events to listen to."""
+        if self.maybe(0.02):
+            return 1 << self.random.choice((C_RETURN, INSTRUCTION))
+        events = 0
+        for event in self.event_types:
+            if event not in ANSWERS and self.maybe(0.8):
+                events |= 1 << event
+                if event == CALL and self.maybe(0.3):
+                    events |= ANSWER_SET
+        return events
+
+    def new(self, slot=None):
+        if slot is None:
+            slot = self.changing_slot()
+        kind = ("strong", "text", "weak", "weak")[slot] if slot < 4 \
+            else self.random.choice(OTHER_KINDS)
+        events = self.scope_events()
+        return ("new", slot, kind, self.label("C"), events,
+                self.scope_events(len(events)))
+
+    def kill(self):
+        return "kill", self.changing_slot()
+
+    def swap(self):
+        return "swap", self.memory_slot()
+
+    def enter(self):
+        how = self.random.choice(("again",) * 8 + ("fresh",) * 3
+                                 + ("unknown",))
+        return ("enter", self.memory_slot(), how, self.pending(),
+                self.label("E"))
+
+    def exit(self):
+        return "exit", self.pending(), self.label("E")
+
+    def location(self):
+        """Return the offset and the line of an event."""
+        offset = self.random.choice(OFFSETS)
+        if self.maybe(0.02):
+            offset = self.random.choice((-1, -2**31))
+        return offset, self.random.choice(LINES)
+
+    def fire(self):
+        event = None
+        if self.maybe(0.2):
+            event = self.random.choice(self.event_types)
+        return ("fire", self.memory_slot(), self.random.randrange(5), event,
+                *self.location(), self.random.randrange(24), self.pending(),
+                self.label("F"))
+
+    def produce(self):
+        slot = self.slot()
+        events = self.scope_events()
+        actions = [self.action(events)
+                   for i in range(self.random.randint(1, 5))]
+        fresh = self.maybe(0.5)
+        if slot < 2:
+            # A DISABLE can take tools off these states, which nobody sees;
+            # they are written once.
+            fresh = True
+            actions = [action for action in actions if action]
+        return ("produce", self.random.randrange(2), slot, events,
+                tuple(actions), fresh, self.label("P"))
+
+    def action(self, events):
+        if self.maybe(0.1):
+            return None
+        if self.maybe(0.1):
+            return "do", self.steps()
+        event = self.random.choice(events)
+        if event == INSTRUCTION:
+            return None
+        return "fire", event, *self.location(), self.random.randrange(24)
+
+    def call(self):
+        return "call", self.random.randrange(2)
+
+    def generator(self):
+        return ("generator", self.random.randrange(2),
+                [self.steps() for i in range(self.random.randint(1, 3))])
+
+    def resume(self):
+        return "resume", self.random.randrange(2)
+
+    def handling(self):
+        return "handling", self.label("H"), self.steps()
+
+    def thread(self):
+        return "thread", self.steps()
+
+    def legacy(self):
+        return ("legacy", self.random.choice(("settrace", "setprofile")),
+                self.steps())
+
+    def callback(self, tool=None, event=None):
+        if event is None:
+            tool = self.tool()
+            event = self.random.choice(self.event_types)
+        if self.maybe(0.1):
+            return "callback", tool, event, None, ()
+        reactions = [self.reaction()
+                     for i in range(self.random.randint(1, 4))]
+        return "callback", tool, event, self.label("T"), reactions
+
+    def reaction(self):
+        how = self.random.choice(
+            (None,) * 12 + ("disable",) * 6 + ("do",) * 3
+            + ("raise", "handle", "pending", "context", "over"))
+        if how == "do":
+            return how, self.steps() if self.depth < 2 else ()
+        return how and (how, self.label("R"))
+
+    def events(self, tool=None):
+        return "events", self.tool() if tool is None else tool, \
+            self.event_set()
+
+    def local_events(self):
+        events = 0 if self.maybe(0.3) else self.event_set()
+        if not self.maybe(0.05):
+            events &= (1 << RAISE) - 1
+        return "local_events", self.slot(), self.tool(), events
+
+    def restart(self):
+        return "restart",
+
+    def use(self):
+        return "use", self.tool()
+
+    def free(self):
+        return "free", self.tool()
+
+
+# ------ Comparing ------
+
+def difference(steps):
+    """Do steps; return the number of the first one that differs from the
+    model and both logs, or None."""
+    found = Driver().run(steps)
+    expected = Model().run(steps, found)
+    for i in range(len(found)):
+        if found[i] != expected[i]:
+            return i, expected[i], found[i]
+    return None
+
+
+def in_child(function, *args):
+    """Return what a function returns in a child process; a string if the
+    child dies."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with open(write, "wb") as file:
+                pickle.dump(function(*args), file)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        data = file.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return pickle.loads(data) if status == 0 else f"exit status {status}"
+
+
+def shorten(steps):
+    """Return steps that still fail, of which none can be left out."""
+    size = len(steps) // 2
+    while size:
+        start = 0
+        while start < len(steps):
+            fewer = steps[:start] + steps[start + size:]
+            if in_child(difference, fewer) is not None:
+                steps = fewer
+            else:
+                start += size
+        size //= 2
+    return steps
+
+
+def report(seed):
+    """Return the text that tells how the sequence of a seed fails."""
+    steps = Steps(seed).sequence()
+    found = in_child(difference, steps)
+    if found is None:
+        return f"seed {seed}: fails only after the sequences before it"
+    if not isinstance(found, str):
+        steps = steps[:found[0] + 1]
+    lines = [f"seed {seed} fails at step {len(steps)}; of these, needed are:"]
+    steps = shorten(steps)
+    lines += map(repr, steps)
+    found = in_child(difference, steps)
+    if isinstance(found, str):
+        lines.append(f"The interpreter dies: {found}")
+    else:
+        lines += [f"expected: {found[1]}", f"found:    {found[2]}"]
+    return "\n".join(lines)
+
+
+def run(number, seed, progress):
+    """Do sequences of steps; return how many were done before one fails.
+
+    progress is called with that number before each.
+    """
+    for done in range(number):
+        progress(done)
+        if difference(Steps(seed + done).sequence()) is not None:
+            return done
+    return number
+
+
+def main():
+    """Do steps by hand, in a child so that a crash is told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    number = -(-options.steps // SEQUENCE)
+    shared = mmap.mmap(-1, 8)
+    parent = os.getpid()
+
+    def progress(done):
+        if os.getppid() != parent:
+            raise SystemExit("killed")
+        shared[:] = done.to_bytes(8, "little")
+
+    started = time.monotonic()
+    done = in_child(run, number, options.seed, progress)
+    if isinstance(done, str):
+        done = int.from_bytes(shared[:], "little")
+    elapsed = time.monotonic() - started
+    print(f"{done * SEQUENCE} steps without a difference, {elapsed:.1f} s",
+          flush=True)
+    if done < number:
+        sys.exit(report(options.seed + done))
+
+
+class TestModel(unittest.TestCase):
+
+    def test_random_steps(self):
+        seed = 111997
+        number = 300
+        done = run(number, seed, lambda done: None)
+        if done < number:
+            self.fail(report(seed + done))
+
+
+if __name__ == "__main__":
+    main()
