@@ -9,6 +9,7 @@
 # make series                       the patches, in build/series
 # make check-series                 prove what the patches promise
 # make check-series-quick           the same without building each prefix
+# make faults                       that the model test finds seeded faults
 # make docs                         the pages of the series as HTML
 # make bench                        instructions, times and bytes beside stock
 # make bench-quick                  the goals that counting ours alone decides
@@ -31,6 +32,7 @@ export CPYTHON
 	check-series-quick docs install clean
 .PHONY: all test series check-series check-series-quick docs clients install clean
 .PHONY: all test test-freethreaded tsan series check-series check-series-quick docs install clean
+.PHONY: all test series check-series check-series-quick faults docs install clean
 
 all:
 	@$(SERIES) run
@@ -63,6 +65,9 @@ check-series:
 
 check-series-quick:
 	@$(SERIES) check-quick
+
+faults:
+	@$(SERIES) faults
 
 docs:
 	@$(SERIES) docs

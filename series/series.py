@@ -23,6 +23,7 @@ import compare
 import docs
 import export
 import full
+import faults
 from manifest import Series
 import testing
 import tree
@@ -122,6 +123,14 @@ def check():
     checks.check_prefixes(*prepared)
 
 
+def seed_faults():
+    """Have the model test find faults in copies of the release build."""
+    builder.check_prerequisites()
+    build = prepare()[-1]
+    builder.build_python(build, "release")
+    sys.exit(1 if faults.seed_faults(build) else 0)
+
+
 def build_docs():
     """Build the pages of the series."""
     docs.build_docs(*prepare())
@@ -169,6 +178,7 @@ COMMANDS = {
     "export": export_patches,
     "check-quick": check_quick,
     "check": check,
+    "faults": seed_faults,
     "docs": build_docs,
     "bench": measure,
     "bench-quick": measure_quick,
