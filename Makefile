@@ -26,13 +26,9 @@ SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
 
 export CPYTHON
 
-.PHONY: all test series check-series check-series-quick docs bench \
-	bench-quick install clean
-.PHONY: all test compare compare-readme asan test-full series check-series \
-	check-series-quick docs install clean
-.PHONY: all test series check-series check-series-quick docs clients install clean
-.PHONY: all test test-freethreaded tsan series check-series check-series-quick docs install clean
-.PHONY: all test series check-series check-series-quick faults docs install clean
+.PHONY: all test compare compare-readme asan test-full test-freethreaded tsan \
+	series check-series check-series-quick faults docs bench bench-quick \
+	clients install clean
 
 all:
 	@$(SERIES) run
@@ -51,6 +47,7 @@ asan:
 
 test-full:
 	@$(SERIES) test-full
+
 test-freethreaded:
 	@$(SERIES) test-freethreaded
 
@@ -77,6 +74,7 @@ bench:
 
 bench-quick:
 	@$(SERIES) bench-quick
+
 clients:
 	@$(SERIES) clients
 
