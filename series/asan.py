@@ -9,7 +9,7 @@ CONFIGURATION = ("--with-pydebug", "--with-address-sanitizer",
                  "--with-undefined-behavior-sanitizer")
 # CPython leaves memory behind at exit, and asks for more than there is.
 ASAN_OPTIONS = "detect_leaks=0:allocator_may_return_null=1"
-TESTS = ("test_monitoring", testing.OUR_TESTS, f"{testing.OUR_TESTS}_model")
+TESTS = ("test_monitoring", *testing.OUR_TESTS)
 
 
 def test(build):
@@ -27,10 +27,9 @@ def test(build):
     reports.mkdir()
     tally = testing.Tally(build)
     for module in TESTS:
-        if testing.module_file(build / "src", module).is_file():
-            tally.regrtest(
-                f"asan-{module}", python, module, PYTHONMALLOC="malloc",
-                ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
-                UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1")
+        tally.regrtest(
+            f"asan-{module}", python, module, PYTHONMALLOC="malloc",
+            ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
+            UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1")
     tally.no_reports(reports)
     return tally.finish()

@@ -19,7 +19,7 @@ from common import SeriesError, clean_environment, output_of, print_tail, say
 import testing
 
 LAYER = "Modules/_testcapi/monitoring.c"
-TESTS = testing.OUR_TESTS.rpartition(".")[2]
+TESTS = testing.OUR_TESTS[0].rpartition(".")[2]
 # What it tests is a header, not the interpreter.
 LEFT_OUT = "TestHeader"
 # In a .pth file it reaches subprocesses and subinterpreters too.

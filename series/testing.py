@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import builder
 from common import clean_environment, print_tail, say
 
-OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_threads")
+OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
+             "test_capi.test_monitoring_threads")
 CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
@@ -163,10 +164,8 @@ def module_file(source, module):
 
 def test_interpreter(tally, python, name, source):
     """Run CPython's own tests, and those of the API if the tree has them."""
-    if module_file(source, OUR_TESTS).is_file():
-        tally.regrtest(f"api-{name}", python, OUR_TESTS)
-    ours = [module for module in OUR_TESTS if
-            (source / f"Lib/test/{module.replace('.', '/')}.py").is_file()]
+    ours = [module for module in OUR_TESTS
+            if module_file(source, module).is_file()]
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
