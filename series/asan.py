@@ -24,7 +24,7 @@ def test(build):
                                   ASAN_OPTIONS=ASAN_OPTIONS)
     reports = (build / "asan-reports").resolve()
     shutil.rmtree(reports, ignore_errors=True)
-    reports.mkdir()
+    reports.mkdir(parents=True)
     tally = testing.Tally(build)
     for module in TESTS:
         tally.regrtest(
