@@ -21,6 +21,7 @@
 
 typedef struct _Py_codelikes_state codelikes_state;
 typedef struct _Py_codelike codelike_entry;
+typedef struct _Py_codelike_ref codelike_ref;
 typedef struct _Py_codelike_table codelike_table;
 typedef struct _Py_location_table location_table;
 
@@ -97,16 +98,8 @@ forget_locations(codelike_entry *entry)
 
 /* ------ The code-likes of an interpreter ------ */
 
-/* A weak reference that finds at once what is known of its code-like. */
-typedef struct {
-    PyWeakReference ref;
-    codelike_entry *entry;        // NULL if it is not in the table
-} codelike_ref;
-
 /* What stands in the slot of a code-like that was removed. */
-static const codelike_entry removed_entry = {
-    .locations = (location_table *)&no_locations,
-};
+static const codelike_entry removed_entry = {0};
 
 static bool
 is_entry(codelike_entry *entry)

@@ -43,6 +43,12 @@ struct _Py_codelike {
     bool watched;                 // calls may wait for it
 };
 
+/* A weak reference that finds at once what is known of its code-like. */
+struct _Py_codelike_ref {
+    PyWeakReference ref;
+    struct _Py_codelike *entry;   // NULL if it is not in the table
+};
+
 /* By address.  Empty slots are NULL; that of a code-like that was removed has
    one with no address. */
 struct _Py_codelike_table {
