@@ -99,7 +99,7 @@ forget_locations(codelike_entry *entry)
 /* ------ The code-likes of an interpreter ------ */
 
 /* What stands in the slot of a code-like that was removed. */
-static const codelike_entry removed_entry = {0};
+static const struct _Py_codelike removed_entry = {0};
 
 static bool
 is_entry(codelike_entry *entry)
