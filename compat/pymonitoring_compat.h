@@ -97,14 +97,13 @@ typedef struct _PyMonitoringState {
 
 #endif
 
-/* 3.12 and 3.13 */
-#ifndef PY_MONITORING_EVENT_BRANCH_LEFT
+#if PY_VERSION_HEX < 0x030E0000
 #  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
-#  define PYMONITORING_COMPAT_EVENTS 17
 #else
-/* 3.14: tools see one of the two, never BRANCH itself. */
-#  define PYMONITORING_COMPAT_EVENTS 19
+/* 3.14 fires no BRANCH: its id has no place in the interpreter's tables. */
+#  undef PY_MONITORING_EVENT_BRANCH
+#  define PY_MONITORING_EVENT_BRANCH PY_MONITORING_EVENT_BRANCH_RIGHT
 #endif
 
 /* 3.14's needs an internal header. */
@@ -474,11 +473,6 @@ pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
     {
         return 0;
     }
-#if PYMONITORING_COMPAT_EVENTS == 19
-    if (event == PY_MONITORING_EVENT_BRANCH) {
-        event = PY_MONITORING_EVENT_BRANCH_RIGHT;
-    }
-#endif
     uint8_t event_type = (uint8_t)event;
     pymonitoring_compat_read(&state, &event_type, 1);
     return state.active & PYMONITORING_COMPAT_TOOL_MASK;
@@ -522,11 +516,10 @@ pymonitoring_compat_native(PyMonitoringState *state,
     case PY_MONITORING_EVENT_JUMP:
         return PyMonitoring_FireJumpEvent(state, codelike, offset,
                                           event->arg1);
-#if PYMONITORING_COMPAT_EVENTS == 19
+#if PY_VERSION_HEX >= 0x030E0000
     case PY_MONITORING_EVENT_BRANCH_LEFT:
         return PyMonitoring_FireBranchLeftEvent(state, codelike, offset,
                                                 event->arg1);
-    case PY_MONITORING_EVENT_BRANCH:
     case PY_MONITORING_EVENT_BRANCH_RIGHT:
         return PyMonitoring_FireBranchRightEvent(state, codelike, offset,
                                                  event->arg1);
@@ -1203,42 +1196,29 @@ pymonitoring_compat_write_states(PyInterpreterState *interp,
 #else
     PyMonitoringState states[32];
     uint8_t types[32];
-    const int SIZE = (int)sizeof(types);
-    for (Py_ssize_t start = 0; start < length; start += SIZE) {
-        int size = length - start < SIZE ? (int)(length - start) : SIZE;
+    (void)interp;
+    while (length > 0) {
+        int size = length < 32 ? (int)length : 32;
         for (int i = 0; i < size; i++) {
-            uint8_t event = event_types[start + i];
-            /* The interpreter's function has no place for the others. */
-            types[i] = event < PY_MONITORING_EVENT_C_RETURN ? event : 0;
+            /* The interpreter has no place for the others. */
+            types[i] = event_types[i] < PY_MONITORING_EVENT_C_RETURN
+                       ? event_types[i] : PY_MONITORING_EVENT_INSTRUCTION;
         }
         pymonitoring_compat_read(states, types, size);
         for (int i = 0; i < size; i++) {
-            int event = event_types[start + i];
-            uint8_t active = states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
-            if (event == PY_MONITORING_EVENT_INSTRUCTION
-                || event >= PY_MONITORING_EVENT_C_RETURN)
-            {
-                active = 0;
-            }
-#if PYMONITORING_COMPAT_EVENTS == 19
-            if (event == PY_MONITORING_EVENT_BRANCH) {
-                active = pymonitoring_compat_tools(
-                             interp, PY_MONITORING_EVENT_BRANCH_LEFT)
-                         | pymonitoring_compat_tools(
-                             interp, PY_MONITORING_EVENT_BRANCH_RIGHT);
-            }
-#else
-            (void)interp;
-#endif
+            uint8_t active = types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
+                : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
 #ifdef Py_GIL_DISABLED
-            _Py_atomic_store_uint8_relaxed(&state_array[start + i].active,
-                                           active);
-            _Py_atomic_store_uint8_relaxed(&state_array[start + i].opaque, 0);
+            _Py_atomic_store_uint8_relaxed(&state_array[i].active, active);
+            _Py_atomic_store_uint8_relaxed(&state_array[i].opaque, 0);
 #else
-            state_array[start + i].active = active;
-            state_array[start + i].opaque = 0;
+            state_array[i].active = active;
+            state_array[i].opaque = 0;
 #endif
         }
+        state_array += size;
+        event_types += size;
+        length -= size;
     }
 #endif
 }
@@ -1248,7 +1228,7 @@ static inline int
 pymonitoring_compat_check_types(const uint8_t *event_types, Py_ssize_t length)
 {
     for (Py_ssize_t i = 0; i < length; i++) {
-        if (event_types[i] >= PYMONITORING_COMPAT_EVENTS) {
+        if (event_types[i] > PY_MONITORING_EVENT_C_RAISE) {
             PyObject *pending = PyErr_GetRaisedException();
             PyErr_Format(PyExc_ValueError,
                          "event_types[%zd] is %d, which is no event type",
@@ -1407,9 +1387,18 @@ PYMONITORING_COMPAT_FIRE_PLAIN(PyResume, PY_RESUME)
 PYMONITORING_COMPAT_FIRE_VALUE(PyReturn, PY_RETURN, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(PyYield, PY_YIELD, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(Jump, JUMP, target_offset)
-PYMONITORING_COMPAT_FIRE_VALUE(Branch, BRANCH, target_offset)
+#if PY_VERSION_HEX >= 0x030E0000
 PYMONITORING_COMPAT_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
 PYMONITORING_COMPAT_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
+#  define pymonitoring_compat_FireBranchEvent \
+    pymonitoring_compat_FireBranchRightEvent
+#else
+PYMONITORING_COMPAT_FIRE_VALUE(Branch, BRANCH, target_offset)
+#  define pymonitoring_compat_FireBranchLeftEvent \
+    pymonitoring_compat_FireBranchEvent
+#  define pymonitoring_compat_FireBranchRightEvent \
+    pymonitoring_compat_FireBranchEvent
+#endif
 PYMONITORING_COMPAT_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
 PYMONITORING_COMPAT_FIRE_EXCEPTION(PyThrow, PY_THROW)
 PYMONITORING_COMPAT_FIRE_EXCEPTION(Raise, RAISE)

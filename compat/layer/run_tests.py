@@ -1,11 +1,13 @@
 """Run the API's tests: run_tests.py TESTS RESULTS [DONE...].
 
-TESTS is test_monitoring.py.  RESULTS gets a line "start TEST" before each test
-and "passed", "failed" or "skipped" after it, so that the one that crashed the
-process is known.  Tests that are DONE are left out.
+TESTS is test_monitoring.py.  RESULTS gets a line of JSON before each test, its
+name, and one after it, the list of what failed: null for the test itself, else
+a subtest.  So the test that crashed the process is known.  Tests that are DONE
+are left out.
 """
 
 import importlib.util
+import json
 import sys
 import unittest
 from test import support
@@ -23,13 +25,28 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if _testcapi.EVENT_BRANCH_LEFT != _testcapi.EVENT_BRANCH:
-        events = sys.monitoring.events
-        names = sorted((name for name in vars(events)
-                        if getattr(events, name) > 0),
-                       key=lambda name: getattr(events, name))
-        module.EVENT_NAMES = tuple(names)
-        module.IDS.update((name, index) for index, name in enumerate(names))
+        split_branch(module)
     return module
+
+
+def split_branch(module):
+    """Have the tests use BRANCH_LEFT and BRANCH_RIGHT, as from 3.14 on."""
+    events = vars(sys.monitoring.events)
+    names = sorted((name for name, value in events.items()
+                    if name.isupper() and value > 0 and name != "BRANCH"),
+                   key=events.get)
+    module.EVENT_NAMES = tuple(names)
+    module.IDS.update((name, index) for index, name in enumerate(names))
+    halves = {"branch_left": "BRANCH_LEFT", "branch_right": "BRANCH_RIGHT",
+              "branch": "BRANCH_RIGHT"}
+    for name in halves.values():
+        module.EVENT_SETS[name] = events[name]
+        module.CAN_DISABLE.add(name)
+    module.CAN_DISABLE.discard("BRANCH")
+    make_cases = module.make_cases
+    module.make_cases = lambda *args: [
+        case._replace(name=halves.get(case.fire, case.name))
+        for case in make_cases(*args)]
 
 
 def tests_of(suite):
@@ -44,28 +61,35 @@ def tests_of(suite):
 class Result(unittest.TextTestResult):
     """Writes what becomes of each test."""
 
-    def __init__(self, *args, results, **kwargs):
+    def __init__(self, *args, file, **kwargs):
         super().__init__(*args, **kwargs)
-        self.results = results
+        self.file = file
 
     def startTest(self, test):
         super().startTest(test)
-        self.before = len(self.failures) + len(self.errors)
-        self.skips = len(self.skipped)
-        self.write("start " + name_of(test))
+        self.failed = []
+        self.write(name_of(test))
 
     def stopTest(self, test):
         super().stopTest(test)
-        if len(self.failures) + len(self.errors) > self.before:
-            self.write("failed")
-        elif len(self.skipped) > self.skips:
-            self.write("skipped")
-        else:
-            self.write("passed")
+        self.write(self.failed)
 
-    def write(self, line):
-        self.results.write(line + "\n")
-        self.results.flush()
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.failed.append(None)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.failed.append(None)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.failed.append(subtest._subDescription())
+
+    def write(self, value):
+        self.file.write(json.dumps(value) + "\n")
+        self.file.flush()
 
 
 def name_of(test):
@@ -74,7 +98,7 @@ def name_of(test):
 
 
 def main(path, results, *done):
-    """Run the tests; the exit status is of interest only if it crashed."""
+    """Run the tests; the exit status says only whether it got to the end."""
     loaded = unittest.defaultTestLoader.loadTestsFromModule(load(path))
     tests = [test for test in tests_of(loaded)
              if name_of(test) not in done
@@ -84,7 +108,7 @@ def main(path, results, *done):
         unittest.TextTestRunner(
             verbosity=2,
             resultclass=lambda *args, **kwargs:
-            Result(*args, results=file, **kwargs),
+            Result(*args, file=file, **kwargs),
         ).run(unittest.TestSuite(tests))
 
 
