@@ -1012,7 +1012,7 @@ pymonitoring_compat_answer_tools(PyInterpreterState *interp)
 }
 
 /* What this thread's calls wait in, a borrowed reference: a list of the depth
-   of scopes and a tuple (reference to the code-like, callable, first argument,
+   of scopes and a tuple (reference to the code-like, [callable, argument],
    depth, tools that disabled the CALL) for each.  NULL with an exception set
    on error. */
 static inline PyObject *
@@ -1056,7 +1056,7 @@ pymonitoring_compat_count_scope(PyInterpreterState *interp, int change)
         Py_ssize_t keep = wanted ? size : 1;
         while (change < 0 && keep > 1) {
             PyObject *call = PyList_GET_ITEM(calls, keep - 1);
-            if (PyLong_AsLong(PyTuple_GET_ITEM(call, 3)) < depth) {
+            if (PyLong_AsLong(PyTuple_GET_ITEM(call, 2)) < depth) {
                 break;
             }
             keep--;
@@ -1069,6 +1069,31 @@ pymonitoring_compat_count_scope(PyInterpreterState *interp, int change)
         (void)PyList_SetSlice(calls, keep, size, NULL);
     }
     PyErr_SetRaisedException(pending);
+}
+
+/* The weak reference of a code-like died: self is [callable, argument]. */
+static inline PyObject *
+pymonitoring_compat_drop_call(PyObject *self, PyObject *Py_UNUSED(ref))
+{
+    return PyList_SetSlice(self, 0, 2, NULL) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef pymonitoring_compat_drop_call_def = {
+    "drop_call", pymonitoring_compat_drop_call, METH_O, NULL
+};
+
+/* What stands for a code-like among the calls: a new reference. */
+static inline PyObject *
+pymonitoring_compat_call_ref(PyObject *codelike, PyObject *kept)
+{
+    if (Py_TYPE(codelike)->tp_weaklistoffset == 0) {
+        return PyLong_FromVoidPtr(codelike);
+    }
+    PyObject *callback = PyCFunction_New(&pymonitoring_compat_drop_call_def,
+                                         kept);
+    PyObject *ref = callback ? PyWeakref_NewRef(codelike, callback) : NULL;
+    Py_XDECREF(callback);
+    return ref;
 }
 
 /* Keep a call that was told for its answer. */
@@ -1088,15 +1113,15 @@ pymonitoring_compat_keep_call(PyThreadState *tstate,
     int err = -1;
     PyObject *pending = PyErr_GetRaisedException();
     PyObject *calls = pymonitoring_compat_calls();
-    PyObject *ref = Py_TYPE(event->codelike)->tp_weaklistoffset != 0
-                    ? PyWeakref_NewRef(event->codelike, NULL)
-                    : PyLong_FromVoidPtr(event->codelike);
+    PyObject *missing = pymonitoring_compat_missing;
+    PyObject *kept = Py_BuildValue("[OO]", told ? event->arg1 : missing,
+                                   told ? event->arg2 : missing);
+    PyObject *ref = kept ? pymonitoring_compat_call_ref(event->codelike, kept)
+                         : NULL;
     if (calls != NULL && ref != NULL) {
-        PyObject *missing = pymonitoring_compat_missing;
-        PyObject *call = Py_BuildValue(
-            "(OOOli)", ref, told ? event->arg1 : missing,
-            told ? event->arg2 : missing, pymonitoring_compat_depth(calls),
-            disabled);
+        PyObject *call = Py_BuildValue("(OOli)", ref, kept,
+                                       pymonitoring_compat_depth(calls),
+                                       disabled);
         if (call != NULL) {
             err = PyList_Append(calls, call);
             Py_DECREF(call);
@@ -1105,6 +1130,7 @@ pymonitoring_compat_keep_call(PyThreadState *tstate,
             err |= PyList_SetSlice(calls, 1, 2, NULL);
         }
     }
+    Py_XDECREF(kept);
     Py_XDECREF(ref);
     if (err < 0) {
         pymonitoring_compat_chain(pending);
@@ -1161,9 +1187,10 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
     }
     event->arg1 = event->arg2 = pymonitoring_compat_missing;
     if (call != NULL) {
-        event->arg1 = PyTuple_GET_ITEM(call, 1);
-        event->arg2 = PyTuple_GET_ITEM(call, 2);
-        answered.active &= (uint8_t)~PyLong_AsLong(PyTuple_GET_ITEM(call, 4));
+        PyObject *kept = PyTuple_GET_ITEM(call, 1);
+        event->arg1 = PyList_GET_ITEM(kept, 0);
+        event->arg2 = PyList_GET_ITEM(kept, 1);
+        answered.active &= (uint8_t)~PyLong_AsLong(PyTuple_GET_ITEM(call, 3));
     }
     int err = pymonitoring_compat_fire(&answered, event);
     Py_XDECREF(call);
