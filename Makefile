@@ -10,13 +10,15 @@
 # make check-series                 prove what the patches promise
 # make check-series-quick           the same without building each prefix
 # make faults                       that the model test finds seeded faults
+# make compat                       the header for unpatched interpreters, tested
 # make docs                         the pages of the series as HTML
 # make bench                        instructions, times and bytes beside stock
 # make bench-quick                  the goals that counting ours alone decides
 # make clients                      tools from the package index over a producer
 # make install prefix=P [DESTDIR=D] install the patched interpreter
 #
-# CPYTHON=PATH names a CPython source directory or archive to start from.
+# CPYTHON=PATH names a CPython source directory or archive to start from,
+# PYTHONS='PATH ...' interpreters to test the header on besides those found.
 
 PYTHON = python3
 SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
@@ -24,11 +26,13 @@ SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
 	    exit 1; }; \
 	$(PYTHON) series/series.py
 
-export CPYTHON
+export CPYTHON PYTHONS
 
 .PHONY: all test compare compare-readme asan test-full test-freethreaded tsan \
 	series check-series check-series-quick faults docs bench bench-quick \
 	clients install clean
+.PHONY: all test series check-series check-series-quick compat docs \
+	install clean
 
 all:
 	@$(SERIES) run
@@ -65,6 +69,8 @@ check-series-quick:
 
 faults:
 	@$(SERIES) faults
+compat:
+	@$(SERIES) compat
 
 docs:
 	@$(SERIES) docs

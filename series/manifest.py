@@ -146,8 +146,8 @@ def repository_files(root):
     """
     for path in walk(root):
         top = path.split("/")[0]
-        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "series",
-                       "build") or top.startswith(".git"))
+        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "compat",
+                       "series", "build") or top.startswith(".git"))
         if not own:
             yield path
 

@@ -18,6 +18,7 @@ import bench
 import builder
 import checks
 import clients
+import compat
 from common import SeriesError, say
 import compare
 import docs
@@ -129,6 +130,12 @@ def seed_faults():
     build = prepare()[-1]
     builder.build_python(build, "release")
     sys.exit(1 if faults.seed_faults(build) else 0)
+def test_compat():
+    """Test the header for unpatched interpreters on those that are here."""
+    builder.check_prerequisites("g++")
+    build = Path(os.path.relpath(ROOT / "build"))
+    lock(build)
+    sys.exit(compat.test_compat(build))
 
 
 def build_docs():
@@ -179,6 +186,7 @@ COMMANDS = {
     "check-quick": check_quick,
     "check": check,
     "faults": seed_faults,
+    "compat": test_compat,
     "docs": build_docs,
     "bench": measure,
     "bench-quick": measure_quick,

@@ -9,7 +9,13 @@ layer_exec(PyObject *module)
 #define ADD_EVENT(NAME) \
     PyModule_AddIntConstant(module, "EVENT_" #NAME, \
                             PY_MONITORING_EVENT_ ## NAME)
-    if (ADD_EVENT(BRANCH) < 0 || ADD_EVENT(BRANCH_LEFT) < 0
+#ifdef PYMONITORING_COMPAT_TABLES
+    int header_adds = 1;
+#else
+    int header_adds = 0;
+#endif
+    if (PyModule_AddIntConstant(module, "HEADER_ADDS", header_adds) < 0
+        || ADD_EVENT(BRANCH) < 0 || ADD_EVENT(BRANCH_LEFT) < 0
         || ADD_EVENT(BRANCH_RIGHT) < 0)
     {
         return -1;

@@ -1,0 +1,362 @@
+"""Testing compat/pymonitoring_compat.h on every CPython of this machine."""
+
+from fnmatch import fnmatchcase
+import json
+import os
+from pathlib import Path
+import re
+import subprocess
+
+from common import SeriesError, clean_environment, output_of, say
+from testing import Outcome, Tally
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPAT = ROOT / "compat"
+HEADER = COMPAT / "pymonitoring_compat.h"
+LAYER = COMPAT / "tests"
+API_TESTS = ROOT / "Lib/test/test_capi/test_monitoring.py"
+OLDEST = (3, 12)
+WANTED = ("3.12", "3.13", "3.14", "3.15")
+
+PROBE = """
+import json, os, sys, sysconfig
+try:
+    import _testcapi, test.support
+    tests = True
+except ImportError:
+    tests = False
+include = sysconfig.get_path("include")
+config = os.path.dirname(sysconfig.get_config_h_filename())
+print(json.dumps({
+    "implementation": sys.implementation.name,
+    "version": sys.version_info[:3],
+    "path": os.path.realpath(sys.executable),
+    "abi": getattr(sys, "abiflags", ""),
+    "suffix": sysconfig.get_config_var("EXT_SUFFIX"),
+    "include": sorted({include, config}),
+    "headers": os.path.exists(os.path.join(include, "Python.h")),
+    "tests": tests,
+}))
+"""
+
+# A use of everything that has a macro or a function.
+HEADER_USE = """
+#include "pymonitoring_compat.h"
+
+int use_monitoring(PyObject *code, PyObject *obj);
+
+int
+use_monitoring(PyObject *code, PyObject *obj)
+{
+    static const uint8_t types[] = {
+        PY_MONITORING_EVENT_LINE, PY_MONITORING_EVENT_BRANCH,
+        PY_MONITORING_EVENT_BRANCH_LEFT, PY_MONITORING_EVENT_BRANCH_RIGHT,
+        PY_MONITORING_EVENT_C_RETURN, PY_MONITORING_EVENT_C_RAISE,
+    };
+    PyMonitoringState states[sizeof(types)];
+    uint64_t version = 0;
+    int err = PyMonitoring_EnterScope(states, &version, types,
+                                      (Py_ssize_t)sizeof(types));
+    err |= PY_MONITORING_IS_INSTRUMENTED_EVENT(types[0]);
+    err |= PyMonitoring_FirePyStartEvent(&states[0], code, 0);
+    err |= PyMonitoring_FirePyResumeEvent(&states[0], code, 0);
+    err |= PyMonitoring_FirePyReturnEvent(&states[0], code, 0, obj);
+    err |= PyMonitoring_FirePyYieldEvent(&states[0], code, 0, obj);
+    err |= PyMonitoring_FireCallEvent(&states[0], code, 0, obj, obj);
+    err |= PyMonitoring_FireLineEvent(&states[0], code, 0, 1);
+    err |= PyMonitoring_FireJumpEvent(&states[0], code, 0, obj);
+    err |= PyMonitoring_FireBranchEvent(&states[1], code, 0, obj);
+    err |= PyMonitoring_FireBranchLeftEvent(&states[2], code, 0, obj);
+    err |= PyMonitoring_FireBranchRightEvent(&states[3], code, 0, obj);
+    err |= PyMonitoring_FireCReturnEvent(&states[4], code, 0, obj);
+    err |= PyMonitoring_FireCRaiseEvent(&states[5], code, 0);
+    err |= PyMonitoring_FirePyThrowEvent(&states[0], code, 0);
+    err |= PyMonitoring_FireRaiseEvent(&states[0], code, 0);
+    err |= PyMonitoring_FireReraiseEvent(&states[0], code, 0);
+    err |= PyMonitoring_FireExceptionHandledEvent(&states[0], code, 0);
+    err |= PyMonitoring_FirePyUnwindEvent(&states[0], code, 0);
+    err |= PyMonitoring_FireStopIterationEvent(&states[0], code, 0, obj);
+    return err | PyMonitoring_ExitScope();
+}
+"""
+STANDARDS = (("gcc", ".c", ("c99", "c11", "c17", "c2x")),
+             ("g++", ".cpp", ("c++11", "c++14", "c++17", "c++20", "c++2b")))
+WARNINGS = ("-Wall", "-Wextra", "-pedantic")
+
+
+class Interpreter:
+    """One CPython, and what the header is on it."""
+
+    def __init__(self, python, facts):
+        self.python = python
+        self.version = ".".join(map(str, facts["version"]))
+        self.minor = "%d.%d" % tuple(facts["version"][:2])
+        self.path = facts["path"]
+        self.abi = facts["abi"]
+        self.suffix = facts["suffix"]
+        self.includes = [f"-I{path}" for path in facts["include"]]
+        self.headers = facts["headers"]
+        self.tests = facts["tests"]
+        self.series = False
+
+    @property
+    def name(self):
+        """Name the interpreter as a column does."""
+        return self.version + self.abi + (" series" if self.series else "")
+
+
+def probe(python):
+    """Return the Interpreter, or None if it is not a CPython since 3.12."""
+    try:
+        done = subprocess.run([python, "-c", PROBE], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL,
+                              env=clean_environment())
+        facts = json.loads(done.stdout)
+    except (OSError, ValueError):
+        return None
+    if (facts["implementation"] != "cpython"
+            or tuple(facts["version"][:2]) < OLDEST):
+        return None
+    return Interpreter(python, facts)
+
+
+def candidates(build, environment):
+    """Yield what may be an interpreter: on PATH, of pyenv and of the series."""
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        for path in sorted(Path(directory or ".").glob("python3*")):
+            if re.fullmatch(r"python3(\.\d+)?[dt]*", path.name):
+                yield path
+    root = environment.get("PYENV_ROOT") or Path.home() / ".pyenv"
+    yield from sorted(Path(root).glob("versions/*/bin/python"))
+    yield build / "release/python"
+
+
+def find_interpreters(build, environment):
+    """Return the interpreters to test, each once, oldest first."""
+    found = {}
+    for name in environment.get("PYTHONS", "").split():
+        interpreter = probe(name)
+        if interpreter is None:
+            raise SeriesError(f"PYTHONS names {name}, which is no CPython 3.12 "
+                              "or later that runs")
+        if not (interpreter.headers and interpreter.tests):
+            raise SeriesError(f"PYTHONS names {name}, which has no "
+                              + ("test suite (_testcapi and test)"
+                                 if interpreter.headers else "Python.h"))
+        found.setdefault(interpreter.path, interpreter)
+    for python in candidates(build, environment):
+        interpreter = probe(python)
+        if interpreter is None or interpreter.path in found:
+            continue
+        if interpreter.headers and interpreter.tests:
+            found[interpreter.path] = interpreter
+        else:
+            say("left out", f"{python}: it has no "
+                + ("test suite" if interpreter.headers else "Python.h"))
+    return sorted(found.values(), key=lambda one: [
+        int(part) for part in one.version.split(".")])
+
+
+class Expectations:
+    """What the table of the header announces, from expectations.json."""
+
+    def __init__(self, path):
+        self.promises = json.loads(path.read_text())
+
+    def announced(self, interpreter):
+        """Return the patterns of the tests and subtests that must fail."""
+        if interpreter.series:
+            return []
+        return [pattern for promise in self.promises
+                if interpreter.minor in promise["fails on"]
+                for pattern in promise["tests"]]
+
+
+def judge(results, announced):
+    """Compare results, {test: [failed subtests]}, with what is announced.
+
+    A pattern is "Test", "Test [subtest]" or "* [subtest]".  Return how many
+    tests passed, how many failed as announced, and what is unexpected.
+    """
+    passed = known = 0
+    unexpected = []
+    met = set()
+    for test, failed in results.items():
+        names = [test if item is None else f"{test} {item}" for item in failed]
+        wrong = []
+        for name in dict.fromkeys(names):
+            matching = [pattern for pattern in announced
+                        if name == pattern or name.startswith(pattern + " ")
+                        or (pattern.startswith("* ")
+                            and name.endswith(pattern[1:]))]
+            met.update(matching)
+            if not matching:
+                wrong.append(name)
+        if wrong:
+            unexpected += wrong
+        elif names:
+            known += 1
+        else:
+            passed += 1
+    for pattern in announced:
+        if pattern not in met:
+            unexpected.append(f"{pattern} passes, which expectations.json "
+                              "says fails")
+    return passed, known, unexpected
+
+
+def build_layer(interpreter, directory):
+    """Compile the test layer, the header forced in; return its virtual
+    environment's python."""
+    environment = directory / "venv"
+    output_of([interpreter.python, "-m", "venv", "--clear", "--without-pip",
+               environment], env=clean_environment())
+    python = environment / "bin/python"
+    packages = Path(output_of(
+        [python, "-c", "import sysconfig; "
+         "print(sysconfig.get_path('platlib'))"],
+        env=clean_environment()).decode().strip())
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", "-Wall",
+               *interpreter.includes, f"-I{LAYER}",
+               f"-I{ROOT / 'Modules/_testcapi'}", "-include", HEADER, "-o",
+               packages / ("_monitoring_layer" + interpreter.suffix),
+               LAYER / "layer.c"])
+    overlay = LAYER / "monitoring_overlay.py"
+    (packages / overlay.name).write_bytes(overlay.read_bytes())
+    (packages / "monitoring_overlay.pth").write_text(
+        f"import {overlay.stem}\n")
+    return python
+
+
+def run_api_tests(python, log):
+    """Run the API's tests; return {test: [what failed of it]}.
+
+    After a crash those that are left go on in a new process.
+    """
+    results_file = log.with_suffix(".jsonl")
+    results_file.unlink(missing_ok=True)
+    results = {}
+    with open(log, "wb") as file:
+        while True:
+            before = len(results)
+            status = subprocess.run(
+                [python, "-I", LAYER / "run_tests.py", API_TESTS,
+                 results_file, *results], stdout=file,
+                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                cwd=log.parent, env=clean_environment()).returncode
+            lines = []
+            if results_file.exists():
+                lines = list(map(json.loads,
+                                 results_file.read_text().splitlines()))
+                results_file.unlink()
+            if len(lines) % 2:
+                lines.append([f"(crashed: exit status {status})"])
+            results.update(zip(lines[::2], lines[1::2]))
+            if status == 0:
+                return results
+            if len(results) == before:
+                raise SeriesError(f"the tests of the header do not start, "
+                                  f"see {log}")
+
+
+def check_headers(interpreter, directory):
+    """Compile the header in every standard in which Python.h compiles."""
+    outcome = Outcome(0, 0, [])
+    for compiler, suffix, standards in STANDARDS:
+        alone = directory / ("alone" + suffix)
+        alone.write_text("#include <Python.h>\n")
+        use = directory / ("use" + suffix)
+        use.write_text(HEADER_USE)
+        for standard in standards:
+            command = [compiler, "-std=" + standard, "-fsyntax-only",
+                       *interpreter.includes, f"-I{COMPAT}"]
+            if compile_output([*command, alone])[0]:
+                outcome.skipped += 1
+                continue
+            status, text = compile_output([*command, *WARNINGS, use])
+            ours = [line for line in text.splitlines()
+                    if re.search(r"(pymonitoring_compat\.h|use\.\w+):\d+:\d+: "
+                                 r"(warning|error)", line)]
+            if status or ours:
+                outcome.failed.append(f"{interpreter.name}, {standard}: "
+                                      + (ours or text.splitlines())[0])
+            else:
+                outcome.passed += 1
+    return outcome
+
+
+def compile_output(command):
+    """Return the exit status of a compiler and what it said."""
+    done = subprocess.run(command, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT,
+                          env=clean_environment(LC_ALL="C"))
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def has_series(python):
+    """Say whether the header leaves the interpreter's API alone."""
+    return output_of([python, "-c", "import _testcapi; "
+                      "print(_testcapi.HEADER_ADDS)"],
+                     env=clean_environment()).strip() == b"0"
+
+
+def test_interpreter(tally, interpreter, build):
+    """Test the header on one interpreter; return a line of its column."""
+    directory = (build.resolve() / "compat"
+                 / interpreter.path.strip("/").replace("/", "-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    python = build_layer(interpreter, directory)
+    interpreter.series = has_series(python)
+    log = directory / "tests.log"
+    results = run_api_tests(python, log)
+    passed, known, unexpected = judge(
+        results,
+        Expectations(COMPAT / "expectations.json").announced(interpreter))
+    tally.add(f"api {interpreter.name}",
+              Outcome(passed + known, 0, unexpected), log)
+    headers = check_headers(interpreter, directory)
+    tally.add(f"header {interpreter.name}", headers, log)
+    return results
+
+
+def column(results, group):
+    """Return what a cell says of the tests of one class."""
+    mine = [failed for test, failed in results.items()
+            if test.split(".")[0] == group]
+    failed = sum(map(bool, mine))
+    return f"{len(mine) - failed}" + (f" -{failed}" if failed else "")
+
+
+def print_table(columns):
+    """Print the tests of each class, one column for each interpreter."""
+    groups = dict.fromkeys(test.split(".")[0] for results in columns.values()
+                           for test in results)
+    width = max(map(len, groups))
+    print()
+    print("tests that pass, and after the minus those that fail as announced")
+    print(" " * width, *(f"{name:>12}" for name in columns))
+    for group in groups:
+        print(f"{group:<{width}}",
+              *(f"{column(results, group):>12}"
+                for results in columns.values()))
+    print()
+
+
+def test_compat(build):
+    """Test the header on all interpreters; return the exit status."""
+    interpreters = find_interpreters(build, os.environ)
+    missing = [minor for minor in WANTED
+               if minor not in {one.minor for one in interpreters}]
+    tally = Tally(build)
+    columns = {}
+    for interpreter in interpreters:
+        say("testing", f"{interpreter.version}{interpreter.abi}, "
+                       f"{interpreter.path}")
+        results = test_interpreter(tally, interpreter, build)
+        columns[interpreter.name] = results
+    if columns:
+        print_table(columns)
+    if missing:
+        say("not found", "CPython " + ", ".join(missing)
+            + " (PYTHONS='python3.N ...' names more)")
+    return tally.finish()
