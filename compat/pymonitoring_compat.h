@@ -51,6 +51,7 @@
 #  define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
+#include <stddef.h>
 
 #if defined(Py_LIMITED_API) || defined(PYPY_VERSION) \
     || PY_VERSION_HEX < 0x030C0000
@@ -228,6 +229,28 @@ enum {
 };
 static int pymonitoring_compat_status;
 
+/* Is the interpreter's structure as large as it should be?  Its first thread
+   is at its end; asked first, so that nothing behind it is read. */
+static inline int
+pymonitoring_compat_check_size(PyInterpreterState *interp)
+{
+    const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
+    int good = 1;
+    for (PyThreadState *thread = PyInterpreterState_ThreadHead(interp);
+         thread != NULL; thread = PyThreadState_Next(thread))
+    {
+        uintptr_t offset = (uintptr_t)thread - (uintptr_t)interp;
+        if (offset == expected) {
+            return 1;
+        }
+        /* Others are allocated, somewhere else. */
+        if (offset + 0x10000 - expected < 0x20000) {
+            good = 0;
+        }
+    }
+    return good;
+}
+
 /* Is the table of callbacks where it should be?  Tried with an event that the
    tool does not listen to, which no one misses meanwhile. */
 static inline int
@@ -298,6 +321,7 @@ pymonitoring_compat_check(PyInterpreterState *interp)
     PyObject *probe = PyList_New(0);
     int listens = 0;
     int good = module != NULL && probe != NULL
+        && pymonitoring_compat_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
     if (good && pymonitoring_compat_disable == NULL) {
         pymonitoring_compat_disable = PyObject_GetAttrString(module,

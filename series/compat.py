@@ -1,10 +1,10 @@
 """Testing compat/pymonitoring_compat.h on every CPython of this machine."""
 
-from fnmatch import fnmatchcase
 import json
 import os
 from pathlib import Path
 import re
+import shutil
 import subprocess
 
 from common import SeriesError, clean_environment, output_of, say
@@ -216,11 +216,7 @@ def build_layer(interpreter, directory):
         [python, "-c", "import sysconfig; "
          "print(sysconfig.get_path('platlib'))"],
         env=clean_environment()).decode().strip())
-    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", "-Wall",
-               *interpreter.includes, f"-I{LAYER}",
-               f"-I{ROOT / 'Modules/_testcapi'}", "-include", HEADER, "-o",
-               packages / ("_monitoring_layer" + interpreter.suffix),
-               LAYER / "layer.c"])
+    output_of(layer_command(interpreter, packages, interpreter.includes))
     overlay = LAYER / "monitoring_overlay.py"
     (packages / overlay.name).write_bytes(overlay.read_bytes())
     (packages / "monitoring_overlay.pth").write_text(
@@ -285,6 +281,53 @@ def check_headers(interpreter, directory):
     return outcome
 
 
+def test_moved_tables(interpreter, directory):
+    """Run a layer whose headers have the tables where they are not.
+
+    Later releases of a version may move them, as these edits of its headers do.
+    """
+    outcome = Outcome(0, 0, [])
+    headers = directory / "moved"
+    log = directory / "moved.log"
+    log.write_bytes(b"")
+    for name in ("uint64_t monitoring_version;", "_Py_GlobalMonitors monitors;",
+                 "PyObject *monitoring_callables",
+                 "PyObject *monitoring_tool_names"):
+        for field in ("char moved;", "void *moved;", "void *moved[4000];"):
+            shutil.rmtree(headers, ignore_errors=True)
+            shutil.copytree(interpreter.includes[0][len("-I"):], headers)
+            path = headers / "internal/pycore_interp.h"
+            text = path.read_text()
+            if text.count(name) != 1:
+                raise SeriesError(f"{path}: {name!r} is there "
+                                  f"{text.count(name)} times, not once")
+            path.write_text(text.replace(name, f"{field} {name}"))
+            output_of(layer_command(
+                interpreter, headers, [f"-I{headers}"]))
+            for order in ("before", "after"):
+                with open(log, "ab") as file:
+                    status = subprocess.run(
+                        [interpreter.python, LAYER / "moved_tables.py", order],
+                        stdout=file, stderr=subprocess.STDOUT,
+                        env=clean_environment(
+                            PYTHONPATH=str(headers))).returncode
+                if status:
+                    outcome.failed.append(f"{field} before {name} with a tool "
+                                          f"that listens {order}")
+                else:
+                    outcome.passed += 1
+    return outcome, log
+
+
+def layer_command(interpreter, directory, includes):
+    """Return the command that compiles the layer to a directory."""
+    return ["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", "-Wall",
+            *includes, f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
+            "-include", HEADER, "-o",
+            directory / ("_monitoring_layer" + interpreter.suffix),
+            LAYER / "layer.c"]
+
+
 def compile_output(command):
     """Return the exit status of a compiler and what it said."""
     done = subprocess.run(command, stdout=subprocess.PIPE,
@@ -314,8 +357,11 @@ def test_interpreter(tally, interpreter, build):
         Expectations(COMPAT / "expectations.json").announced(interpreter))
     tally.add(f"api {interpreter.name}",
               Outcome(passed + known, 0, unexpected), log)
-    headers = check_headers(interpreter, directory)
-    tally.add(f"header {interpreter.name}", headers, log)
+    tally.add(f"header {interpreter.name}",
+              check_headers(interpreter, directory), log)
+    if interpreter.minor == "3.12":
+        outcome, log = test_moved_tables(interpreter, directory)
+        tally.add(f"moved tables {interpreter.name}", outcome, log)
     return results
 
 

@@ -1,0 +1,44 @@
+"""What an extension does whose headers have the interpreter's tables elsewhere.
+
+One that listens comes first or last: moved_tables.py before|after.
+"""
+
+import sys
+import warnings
+
+import _monitoring_layer as layer
+
+M = sys.monitoring
+LINE = 5
+
+
+def enter():
+    """Enter a scope; return the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer.monitoring_enter_scope(codelike, LINE)
+    return [str(warning.message) for warning in caught
+            if warning.category is RuntimeWarning]
+
+
+def listen():
+    M.use_tool_id(2, "test")
+    M.register_callback(2, M.events.LINE, lambda *args: called.append(args))
+    M.set_events(2, M.events.LINE)
+
+
+called = []
+codelike = layer.CodeLike(1)
+if sys.argv[1] == "before":
+    listen()
+told = enter()
+if sys.argv[1] == "after":
+    listen()
+for _ in range(3):
+    told += enter()
+    layer.fire_event_line(codelike, 1, 10)
+M.set_events(2, 0)
+version = "%d.%d.%d" % sys.version_info[:3]
+assert len(told) == 1 and f"this Python {version} " in told[0], told
+assert not any(args[0] is codelike for args in called), called
+assert codelike.states == bytes(2), codelike.states
