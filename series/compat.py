@@ -7,8 +7,9 @@ import re
 import shutil
 import subprocess
 
+import compat_cython
 from common import SeriesError, clean_environment, output_of, say
-from testing import Outcome, Tally
+from testing import Outcome, Tally, read_unittest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "compat"
@@ -343,7 +344,7 @@ def has_series(python):
                      env=clean_environment()).strip() == b"0"
 
 
-def test_interpreter(tally, interpreter, build):
+def test_interpreter(tally, interpreter, build, sample):
     """Test the header on one interpreter; return a line of its column."""
     directory = (build.resolve() / "compat"
                  / interpreter.path.strip("/").replace("/", "-"))
@@ -357,11 +358,18 @@ def test_interpreter(tally, interpreter, build):
         Expectations(COMPAT / "expectations.json").announced(interpreter))
     tally.add(f"api {interpreter.name}",
               Outcome(passed + known, 0, unexpected), log)
+    tally.run(f"clients-{interpreter.name.replace(' ', '-')}",
+              [python, "-m", "unittest", "-v", LAYER / "test_clients.py"],
+              read_unittest)
     tally.add(f"header {interpreter.name}",
               check_headers(interpreter, directory), log)
     if interpreter.minor == "3.12":
         outcome, log = test_moved_tables(interpreter, directory)
         tally.add(f"moved tables {interpreter.name}", outcome, log)
+    if sample is not None:
+        tally.add(f"cython {interpreter.name}", compat_cython.test_cython(
+            interpreter, sample, directory, HEADER,
+            json.loads((LAYER / "cython/expected.json").read_text())), log)
     return results
 
 
@@ -395,10 +403,12 @@ def test_compat(build):
                if minor not in {one.minor for one in interpreters}]
     tally = Tally(build)
     columns = {}
+    sample = interpreters and compat_cython.translate(
+        build, LAYER / "cython/sample.pyx", interpreters[0].python)
     for interpreter in interpreters:
         say("testing", f"{interpreter.version}{interpreter.abi}, "
                        f"{interpreter.path}")
-        results = test_interpreter(tally, interpreter, build)
+        results = test_interpreter(tally, interpreter, build, sample)
         columns[interpreter.name] = results
     if columns:
         print_table(columns)

@@ -3,6 +3,51 @@
 
 #include "monitoring.c"
 
+/* one_state_each(codelike, change): a function of foreign code as a just-in-time
+   compiler makes it.  Each event has a state of its own in a C local, every
+   location is 0, and after change() the scope is entered again. */
+static PyObject *
+one_state_each(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    static const uint8_t types[] = {
+        PY_MONITORING_EVENT_PY_START, PY_MONITORING_EVENT_LINE,
+        PY_MONITORING_EVENT_PY_RETURN,
+    };
+    enum { NUMBER = sizeof(types) };
+    PyMonitoringState start, line, ret;
+    PyMonitoringState *states[] = {&start, &line, &ret};
+    uint64_t versions[NUMBER] = {0};
+    PyObject *codelike, *change;
+    if (!PyArg_ParseTuple(args, "OO", &codelike, &change)) {
+        return NULL;
+    }
+    int err = 0;
+    for (int i = 0; i < NUMBER; i++) {
+        err |= PyMonitoring_EnterScope(states[i], &versions[i], &types[i], 1);
+    }
+    err |= PyMonitoring_FirePyStartEvent(&start, codelike, 0);
+    err |= PyMonitoring_FireLineEvent(&line, codelike, 0, 1);
+    PyObject *res = err ? NULL : PyObject_CallNoArgs(change);
+    if (res == NULL) {
+        return NULL;
+    }
+    Py_DECREF(res);
+    for (int i = 0; i < NUMBER; i++) {
+        err |= PyMonitoring_EnterScope(states[i], &versions[i], &types[i], 1);
+    }
+    err |= PyMonitoring_FireLineEvent(&line, codelike, 0, 2);
+    err |= PyMonitoring_FirePyReturnEvent(&ret, codelike, 0, Py_None);
+    for (int i = 0; i < 2 * NUMBER; i++) {
+        err |= PyMonitoring_ExitScope();
+    }
+    return err ? NULL : Py_NewRef(Py_None);
+}
+
+static PyMethodDef layer_methods[] = {
+    {"one_state_each", one_state_each, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static int
 layer_exec(PyObject *module)
 {
@@ -31,6 +76,7 @@ static PyModuleDef_Slot layer_slots[] = {
 static struct PyModuleDef layer_module = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_monitoring_layer",
+    .m_methods = layer_methods,
     .m_slots = layer_slots,
 };
 

@@ -1,0 +1,78 @@
+"""What the clients of the header need that the API's tests do not have."""
+
+import sys
+import unittest
+
+import _monitoring_layer as layer
+
+M = sys.monitoring
+E = M.events
+TOOL = 3
+EVENTS = {"PY_START": E.PY_START, "LINE": E.LINE, "PY_RETURN": E.PY_RETURN}
+
+
+class Code:
+    co_name = "compiled"
+    co_filename = "compiled.src"
+    co_firstlineno = 1
+
+
+class TestOneStateEach(unittest.TestCase):
+    """A just-in-time compiler's way: see one_state_each() in layer.c."""
+
+    def setUp(self):
+        self.told = []
+        self.code = Code()
+        self.result = None
+        M.use_tool_id(TOOL, "test")
+        self.addCleanup(M.free_tool_id, TOOL)
+        self.addCleanup(M.set_events, TOOL, 0)
+        for name, event in EVENTS.items():
+            M.register_callback(TOOL, event, self.recorder(name))
+            self.addCleanup(M.register_callback, TOOL, event, None)
+
+    def recorder(self, name):
+        def record(code, *args):
+            if code is self.code:
+                self.told.append((name, *args))
+                return self.result
+        return record
+
+    def switch(self, *names):
+        M.set_events(TOOL, sum(EVENTS[name] for name in names))
+
+    def test_all(self):
+        self.switch(*EVENTS)
+        layer.one_state_each(self.code, lambda: None)
+        self.assertEqual(self.told, [("PY_START", 0), ("LINE", 1),
+                                     ("LINE", 2), ("PY_RETURN", 0, None)])
+
+    def test_nobody(self):
+        layer.one_state_each(self.code, lambda: None)
+        self.assertEqual(self.told, [])
+
+    def test_switched_on_in_mid_function(self):
+        layer.one_state_each(self.code, lambda: self.switch(*EVENTS))
+        self.assertEqual(self.told, [("LINE", 2), ("PY_RETURN", 0, None)])
+
+    def test_switched_off_in_mid_function(self):
+        self.switch(*EVENTS)
+        layer.one_state_each(self.code, lambda: self.switch("PY_RETURN"))
+        self.assertEqual(self.told, [("PY_START", 0), ("LINE", 1),
+                                     ("PY_RETURN", 0, None)])
+
+    def test_disabled(self):
+        # Each event and each line by itself, though the offset is always 0.
+        self.result = M.DISABLE
+        self.switch(*EVENTS)
+        for _ in range(3):
+            layer.one_state_each(self.code, lambda: None)
+        self.assertEqual(self.told, [("PY_START", 0), ("LINE", 1),
+                                     ("LINE", 2), ("PY_RETURN", 0, None)])
+        M.restart_events()
+        layer.one_state_each(self.code, lambda: None)
+        self.assertEqual(len(self.told), 8)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,86 @@
+"""The header under Cython: what tools see of a module compiled with it."""
+
+import json
+from pathlib import Path
+import subprocess
+
+from common import clean_environment, output_of, say
+from testing import Outcome
+
+CYTHON = "Cython>=3.1"
+# One for each argument: a macro of Cython's own.
+TRACE = ("-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1",
+         "-DCYTHON_USE_SYS_MONITORING=1")
+REPORTS = ("lines", "once", "profile")
+
+
+def translate(build, sample, python):
+    """Return sample.c, or None, having said so, without a package index."""
+    directory = build.resolve() / "compat/cython"
+    cython = directory / "bin/cython"
+    if not cython.exists():
+        log = directory.with_suffix(".log")
+        with open(log, "wb") as file:
+            for command in ([python, "-m", "venv", directory],
+                            [directory / "bin/python", "-m", "pip", "install",
+                             "--disable-pip-version-check", CYTHON]):
+                if subprocess.run(command, stdout=file,
+                                  stderr=subprocess.STDOUT,
+                                  env=clean_environment()).returncode:
+                    say("skipped", f"Cython: no package index gives {CYTHON}, "
+                                   f"see {log}")
+                    return None
+    source = directory / "sample.c"
+    output_of([cython, sample, "-o", source], env=clean_environment())
+    return source
+
+
+def report(interpreter, source, directory, *options):
+    """Compile the sample and return what tools see of it."""
+    directory.mkdir(exist_ok=True)
+    output_of(["gcc", "-shared", "-fPIC", "-O1", *interpreter.includes, *TRACE,
+               *options, "-o", directory / ("sample" + interpreter.suffix),
+               source])
+    script = Path(__file__).resolve().parent.parent / (
+        "compat/tests/cython/report.py")
+    return json.loads(output_of(
+        [interpreter.python, script],
+        env=clean_environment(PYTHONPATH=str(directory))))
+
+
+def test_cython(interpreter, source, directory, header, expected):
+    """Compare what tools see with what they should; return the outcome.
+
+    A stock 3.13 or later is looked at without the header too: how often each
+    line runs is told there as well.
+    """
+    outcome = Outcome(0, 0, [])
+    found = report(interpreter, source, directory / "cython",
+                   *([] if interpreter.series else ["-include", header]))
+    add(outcome, found, expected, REPORTS, interpreter.name)
+    if interpreter.minor != "3.12" and not interpreter.series:
+        stock = report(interpreter, source, directory / "cython-stock")
+        add(outcome, stock, expected, REPORTS[:1],
+            f"{interpreter.name} without the header")
+        say("stock", f"{interpreter.name} without the header: "
+            + ", ".join(describe(stock[name], expected[name], name)
+                        for name in REPORTS[1:]))
+    return outcome
+
+
+def add(outcome, found, expected, names, where):
+    """Count a test for each of the reports."""
+    for name in names:
+        if found[name] == expected[name]:
+            outcome.passed += 1
+        else:
+            outcome.failed.append(
+                f"{where}: {describe(found[name], expected[name], name)}")
+
+
+def describe(found, expected, name):
+    """Say in a few words how a report differs."""
+    if isinstance(found, str):
+        return f"{name} raises {found}"
+    same = sum(found.get(key) == value for key, value in expected.items())
+    return f"{name} has {same} of {len(expected)} right"
