@@ -368,6 +368,12 @@ pymonitoring_compat_tools(PyInterpreterState *interp, int event)
     return interp->monitors.tools[event] & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
+static inline PyInterpreterState *
+pymonitoring_compat_interp(void)
+{
+    return PyThreadState_Get()->interp;
+}
+
 /* What changes with the events of any tool; never 0. */
 static inline uint64_t
 pymonitoring_compat_version(PyInterpreterState *interp)
@@ -469,6 +475,13 @@ pymonitoring_compat_version(PyInterpreterState *Py_UNUSED(interp))
     return version | 1;
 }
 
+/* Not needed: the functions find it. */
+static inline PyInterpreterState *
+pymonitoring_compat_interp(void)
+{
+    return NULL;
+}
+
 /* What changes when disabled locations are to be forgotten.  No more than this
    is known of sys.monitoring.restart_events(). */
 static inline uint64_t
@@ -477,14 +490,15 @@ pymonitoring_compat_restart_version(PyInterpreterState *interp)
     return pymonitoring_compat_version(interp);
 }
 
-/* Write the tools that listen to each event now. */
-static inline void
+/* Write the tools that listen to each event now; return the version. */
+static inline uint64_t
 pymonitoring_compat_read(PyMonitoringState *states, const uint8_t *event_types,
                          int length)
 {
     uint64_t version = 0;
     memset(states, 0, (size_t)length * sizeof(PyMonitoringState));
     (void)PyMonitoring_EnterScope(states, &version, event_types, length);
+    return version | 1;
 }
 
 /* The tools that listen to the event now. */
@@ -498,7 +512,7 @@ pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
         return 0;
     }
     uint8_t event_type = (uint8_t)event;
-    pymonitoring_compat_read(&state, &event_type, 1);
+    (void)pymonitoring_compat_read(&state, &event_type, 1);
     return state.active & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
@@ -1232,8 +1246,8 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
 
 /* ------ The API: scopes ------ */
 
-/* Write the states, all of known event types. */
-static inline void
+/* Write the states, all of known event types; return what they hold for. */
+static inline uint64_t
 pymonitoring_compat_write_states(PyInterpreterState *interp,
                                  PyMonitoringState *state_array,
                                  const uint8_t *event_types, Py_ssize_t length)
@@ -1244,18 +1258,21 @@ pymonitoring_compat_write_states(PyInterpreterState *interp,
                                                           event_types[i]);
         state_array[i].opaque = 0;
     }
+    return pymonitoring_compat_version(interp);
 #else
     PyMonitoringState states[32];
     uint8_t types[32];
+    uint64_t version = 0;
     (void)interp;
-    while (length > 0) {
+    do {
         int size = length < 32 ? (int)length : 32;
         for (int i = 0; i < size; i++) {
             /* The interpreter has no place for the others. */
             types[i] = event_types[i] < PY_MONITORING_EVENT_C_RETURN
                        ? event_types[i] : PY_MONITORING_EVENT_INSTRUCTION;
         }
-        pymonitoring_compat_read(states, types, size);
+        uint64_t current = pymonitoring_compat_read(states, types, size);
+        version = version ? version : current;
         for (int i = 0; i < size; i++) {
             uint8_t active = types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
                 : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
@@ -1270,7 +1287,8 @@ pymonitoring_compat_write_states(PyInterpreterState *interp,
         state_array += size;
         event_types += size;
         length -= size;
-    }
+    } while (length > 0);
+    return version;
 #endif
 }
 
@@ -1330,8 +1348,8 @@ pymonitoring_compat_update_states(PyInterpreterState *interp,
     }
 #endif
     PYMONITORING_COMPAT_LOCK();
-    uint64_t current = pymonitoring_compat_version(interp);
-    pymonitoring_compat_write_states(interp, state_array, event_types, length);
+    uint64_t current = pymonitoring_compat_write_states(
+        interp, state_array, event_types, length);
 #ifdef Py_GIL_DISABLED
     _Py_atomic_store_uint64_release(version, current);
 #else
@@ -1352,13 +1370,13 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
                                        length);
     }
 #endif
-    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    PyInterpreterState *interp = pymonitoring_compat_interp();
 #ifdef Py_GIL_DISABLED
     uint64_t entered = _Py_atomic_load_uint64_acquire(version);
 #else
     uint64_t entered = *version;
 #endif
-    if (entered != pymonitoring_compat_version(interp)
+    if ((entered == 0 || entered != pymonitoring_compat_version(interp))
         && pymonitoring_compat_update_states(interp, state_array, version,
                                              event_types, length) < 0)
     {

@@ -158,19 +158,15 @@ def find_interpreters(build, environment):
         int(part) for part in one.version.split(".")])
 
 
-class Expectations:
-    """What the table of the header announces, from expectations.json."""
-
-    def __init__(self, path):
-        self.promises = json.loads(path.read_text())
-
-    def announced(self, interpreter):
-        """Return the patterns of the tests and subtests that must fail."""
-        if interpreter.series:
-            return []
-        return [pattern for promise in self.promises
-                if interpreter.minor in promise["fails on"]
-                for pattern in promise["tests"]]
+def announced_failures(interpreter):
+    """Return the patterns of the tests and subtests that must fail, which are
+    those of the promises that the header's table says no to."""
+    if interpreter.series:
+        return []
+    promises = json.loads((COMPAT / "expectations.json").read_text())
+    return [pattern for promise in promises
+            if interpreter.minor in promise["fails on"]
+            for pattern in promise["tests"]]
 
 
 def judge(results, announced):
@@ -206,10 +202,9 @@ def judge(results, announced):
     return passed, known, unexpected
 
 
-def build_layer(interpreter, directory):
-    """Compile the test layer, the header forced in; return its virtual
-    environment's python."""
-    environment = directory / "venv"
+def build_layer(interpreter, environment, *flags):
+    """Compile the test layer, the header forced in, for a new virtual
+    environment; return its python."""
     output_of([interpreter.python, "-m", "venv", "--clear", "--without-pip",
                environment], env=clean_environment())
     python = environment / "bin/python"
@@ -217,7 +212,8 @@ def build_layer(interpreter, directory):
         [python, "-c", "import sysconfig; "
          "print(sysconfig.get_path('platlib'))"],
         env=clean_environment()).decode().strip())
-    output_of(layer_command(interpreter, packages, interpreter.includes))
+    output_of([*layer_command(interpreter, packages, interpreter.includes),
+               *flags])
     overlay = LAYER / "monitoring_overlay.py"
     (packages / overlay.name).write_bytes(overlay.read_bytes())
     (packages / "monitoring_overlay.pth").write_text(
@@ -225,7 +221,7 @@ def build_layer(interpreter, directory):
     return python
 
 
-def run_api_tests(python, log):
+def run_api_tests(python, log, **environment):
     """Run the API's tests; return {test: [what failed of it]}.
 
     After a crash those that are left go on in a new process.
@@ -237,10 +233,11 @@ def run_api_tests(python, log):
         while True:
             before = len(results)
             status = subprocess.run(
-                [python, "-I", LAYER / "run_tests.py", API_TESTS,
+                [python, LAYER / "run_tests.py", API_TESTS,
                  results_file, *results], stdout=file,
                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                cwd=log.parent, env=clean_environment()).returncode
+                cwd=log.parent,
+                env=clean_environment(**environment)).returncode
             lines = []
             if results_file.exists():
                 lines = list(map(json.loads,
@@ -280,6 +277,74 @@ def check_headers(interpreter, directory):
             else:
                 outcome.passed += 1
     return outcome
+
+
+def test_sanitized(interpreter, directory, announced):
+    """Run the tests with the header under the address sanitizer.
+
+    It counts as one test for each that ran as announced.
+    """
+    library = output_of(["gcc", "-print-file-name=libasan.so"]).decode().strip()
+    log = directory / "sanitized.log"
+    python = build_layer(interpreter, directory / "venv-sanitized",
+                         "-fsanitize=address", "-fno-omit-frame-pointer")
+    results = run_api_tests(
+        python, log, LD_PRELOAD=library, PYTHONMALLOC="malloc",
+        # The interpreter itself does not free everything.
+        ASAN_OPTIONS="detect_leaks=0")
+    passed, known, unexpected = judge(
+        {test: failed for test, failed in results.items()
+         # The sanitizer does not give an address out again.
+         if not test.endswith("test_address_used_again")}, announced)
+    if b"ERROR: AddressSanitizer" in log.read_bytes():
+        unexpected.append("the address sanitizer reports an error")
+    return Outcome(passed + known, 0, unexpected), log
+
+
+def measure(interpreter, directory, *flags):
+    """Return the instructions of a scope, over the work in it: with states
+    that are kept, and with fresh ones."""
+    directory.mkdir(exist_ok=True)
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O3",
+               *interpreter.includes, *flags, "-o",
+               directory / ("_monitoring_cost" + interpreter.suffix),
+               LAYER / "cost.c"])
+
+    def count(function, number):
+        done = subprocess.run(
+            ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+             interpreter.python, "-S", "-c",
+             # A tool was there once: what each EnterScope() compares has moved.
+             "import sys; m = sys.monitoring; m.use_tool_id(3, 'x'); "
+             "m.set_events(3, m.events.LINE); m.set_events(3, 0); "
+             f"import _monitoring_cost; _monitoring_cost.{function}({number})"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=clean_environment(PYTHONPATH=str(directory),
+                                  PYTHONHASHSEED="0"))
+        return int(re.search(rb"Collected : (\d+)", done.stdout)[1])
+
+    cost = {function: round((count(function, 11_000) - count(function, 1_000))
+                            / 10_000)
+            for function in ("bare", "kept", "fresh")}
+    return cost["kept"] - cost["bare"], cost["fresh"] - cost["bare"]
+
+
+def print_costs(interpreters, build):
+    """Print what a producer pays on 3.12 and 3.13 while nobody listens."""
+    if not shutil.which("valgrind"):
+        say("skipped", "the costs: no valgrind")
+        return
+    directory = build.resolve() / "compat/cost"
+    for interpreter in interpreters:
+        if interpreter.minor not in ("3.12", "3.13") or interpreter.series:
+            continue
+        ways = [("with the header", ["-include", HEADER])]
+        if interpreter.minor != "3.12":
+            ways.append(("without it", []))
+        for name, flags in ways:
+            kept, fresh = measure(interpreter, directory, *flags)
+            say("cost", f"{interpreter.name} {name}: +{kept} instructions a "
+                        f"scope, +{fresh} with fresh states")
 
 
 def test_moved_tables(interpreter, directory):
@@ -349,13 +414,12 @@ def test_interpreter(tally, interpreter, build, sample):
     directory = (build.resolve() / "compat"
                  / interpreter.path.strip("/").replace("/", "-"))
     directory.mkdir(parents=True, exist_ok=True)
-    python = build_layer(interpreter, directory)
+    python = build_layer(interpreter, directory / "venv")
     interpreter.series = has_series(python)
     log = directory / "tests.log"
     results = run_api_tests(python, log)
-    passed, known, unexpected = judge(
-        results,
-        Expectations(COMPAT / "expectations.json").announced(interpreter))
+    announced = announced_failures(interpreter)
+    passed, known, unexpected = judge(results, announced)
     tally.add(f"api {interpreter.name}",
               Outcome(passed + known, 0, unexpected), log)
     tally.run(f"clients-{interpreter.name.replace(' ', '-')}",
@@ -366,6 +430,8 @@ def test_interpreter(tally, interpreter, build, sample):
     if interpreter.minor == "3.12":
         outcome, log = test_moved_tables(interpreter, directory)
         tally.add(f"moved tables {interpreter.name}", outcome, log)
+        outcome, log = test_sanitized(interpreter, directory, announced)
+        tally.add(f"sanitized {interpreter.name}", outcome, log)
     if sample is not None:
         tally.add(f"cython {interpreter.name}", compat_cython.test_cython(
             interpreter, sample, directory, HEADER,
@@ -410,6 +476,7 @@ def test_compat(build):
                        f"{interpreter.path}")
         results = test_interpreter(tally, interpreter, build, sample)
         columns[interpreter.name] = results
+    print_costs(interpreters, build)
     if columns:
         print_table(columns)
     if missing:
