@@ -202,11 +202,11 @@ def judge(results, announced):
     return passed, known, unexpected
 
 
-def build_layer(interpreter, environment, *flags):
+def build_layer(interpreter, environment, *flags, runs_on=None):
     """Compile the test layer, the header forced in, for a new virtual
-    environment; return its python."""
-    output_of([interpreter.python, "-m", "venv", "--clear", "--without-pip",
-               environment], env=clean_environment())
+    environment of its interpreter or another; return its python."""
+    output_of([(runs_on or interpreter).python, "-m", "venv", "--clear",
+               "--without-pip", environment], env=clean_environment())
     python = environment / "bin/python"
     packages = Path(output_of(
         [python, "-c", "import sysconfig; "
@@ -439,6 +439,26 @@ def test_interpreter(tally, interpreter, build, sample):
     return results
 
 
+def test_on_series(interpreters, build):
+    """Run a layer that was built for a stock version on that version with the
+    series, where it must use the interpreter's own API; None if not both are
+    here."""
+    for series in interpreters:
+        for stock in interpreters:
+            if (series.series and not stock.series
+                    and (series.minor, series.abi) == (stock.minor, stock.abi)):
+                break
+        else:
+            continue
+        directory = build.resolve() / "compat/on-series"
+        directory.mkdir(exist_ok=True)
+        log = directory / "tests.log"
+        python = build_layer(stock, directory / "venv", runs_on=series)
+        passed, _, unexpected = judge(run_api_tests(python, log), [])
+        return Outcome(passed, 0, unexpected), log
+    return None
+
+
 def column(results, group):
     """Return what a cell says of the tests of one class."""
     mine = [failed for test, failed in results.items()
@@ -476,6 +496,9 @@ def test_compat(build):
                        f"{interpreter.path}")
         results = test_interpreter(tally, interpreter, build, sample)
         columns[interpreter.name] = results
+    on_series = test_on_series(interpreters, build)
+    if on_series is not None:
+        tally.add("built for stock, on the series", *on_series)
     print_costs(interpreters, build)
     if columns:
         print_table(columns)

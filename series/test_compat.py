@@ -1,0 +1,127 @@
+"""Tests of what runs the tests of the header for unpatched interpreters."""
+
+import json
+from pathlib import Path
+import stat
+import tempfile
+import unittest
+from unittest import mock
+
+from common import SeriesError
+import compat
+
+
+class JudgeTest(unittest.TestCase):
+
+    def test_all_pass(self):
+        self.assertEqual(compat.judge({"A.a": [], "A.b": []}, []), (2, 0, []))
+
+    def test_unexpected(self):
+        self.assertEqual(compat.judge({"A.a": [None], "A.b": ["[x]"]}, []),
+                         (0, 0, ["A.a", "A.b [x]"]))
+
+    def test_announced(self):
+        results = {"A.a": [None], "A.b": ["[x]", "[y]"], "A.c": ["[x]"],
+                   "A.d": []}
+        self.assertEqual(compat.judge(results, ["A.a", "A.b", "* [x]"]),
+                         (1, 3, []))
+
+    def test_announced_subtest_alone(self):
+        self.assertEqual(
+            compat.judge({"A.a": ["[x]", "[y]"]}, ["A.a [x]"]),
+            (0, 0, ["A.a [y]"]))
+
+    def test_name_that_begins_like_an_announced_one(self):
+        self.assertEqual(compat.judge({"A.ab": [None]}, ["A.a"])[2],
+                         ["A.ab", "A.a passes, which expectations.json says "
+                                  "fails"])
+
+    def test_announced_that_passes(self):
+        for pattern in ("A.a", "* [x]"):
+            self.assertEqual(
+                compat.judge({"A.a": []}, [pattern])[2],
+                [f"{pattern} passes, which expectations.json says fails"])
+
+
+class ExpectationsTest(unittest.TestCase):
+
+    def test_names_are_those_of_tests(self):
+        text = compat.API_TESTS.read_text()
+        for promise in json.loads(
+                (compat.COMPAT / "expectations.json").read_text()):
+            for pattern in promise["tests"]:
+                name = pattern.split(" ")[0]
+                if name == "*":
+                    continue
+                group, _, test = name.partition(".")
+                self.assertIn(f"class {group}(", text)
+                self.assertIn(f"def {test}(", text)
+
+    def test_versions(self):
+        for promise in json.loads(
+                (compat.COMPAT / "expectations.json").read_text()):
+            self.assertLessEqual(set(promise["fails on"]), set(compat.WANTED))
+
+
+class FindTest(unittest.TestCase):
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.root = Path(directory.name)
+
+    def fake(self, name, **facts):
+        """Write a program that answers as an interpreter does."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = {"implementation": "cpython", "version": [3, 13, 1],
+                 "path": str(path), "abi": "", "suffix": ".so",
+                 "include": ["/include"], "headers": True, "tests": True}
+        answer = json.dumps({**known, **facts})
+        path.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
+
+    def find(self, **environment):
+        environment.setdefault("PATH", "/nonexistent")
+        environment.setdefault("PYENV_ROOT", "/nonexistent")
+        found = compat.find_interpreters(self.root / "build", environment)
+        return [interpreter.name for interpreter in found]
+
+    def test_path_pyenv_and_names(self):
+        self.fake("bin/python3", path="/one")
+        self.fake("bin/python3.13", path="/one")
+        self.fake("bin/python3-config", version=[3, 15, 0])
+        self.fake("pyenv/versions/3.12.4/bin/python", version=[3, 12, 4])
+        named = self.fake("mine", version=[3, 14, 10])
+        self.assertEqual(
+            self.find(PATH=str(self.root / "bin"), PYTHONS=named,
+                      PYENV_ROOT=str(self.root / "pyenv")),
+            ["3.12.4", "3.13.1", "3.14.10"])
+
+    def test_others_are_not_taken(self):
+        self.fake("bin/python3", version=[3, 11, 9])
+        self.fake("bin/python3.12", implementation="pypy")
+        (self.root / "bin/python3.14").write_text("#!/bin/sh\nexit 1\n")
+        with mock.patch("compat.say") as say:
+            self.fake("bin/python3.13", tests=False)
+            self.assertEqual(self.find(PATH=str(self.root / "bin")), [])
+        self.assertIn("python3.13: it has no test suite",
+                      say.call_args.args[1])
+
+    def test_bad_names(self):
+        for name, message in (
+                (self.fake("old", version=[3, 11, 0]),
+                 "is no CPython 3.12 or later that runs"),
+                (str(self.root / "nothing"),
+                 "is no CPython 3.12 or later that runs"),
+                (self.fake("bare", tests=False), "has no test suite"),
+                (self.fake("headless", headers=False), "has no Python.h")):
+            with self.subTest(name):
+                with self.assertRaisesRegex(
+                        SeriesError, f"^PYTHONS names {name}, which {message}"):
+                    self.find(PYTHONS=name)
+
+
+if __name__ == "__main__":
+    unittest.main()
