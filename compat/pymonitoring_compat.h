@@ -24,7 +24,8 @@
    DISABLE is for one location (a)                     yes     yes
    DISABLE holds when any tool's events change         yes     no
    no event leaks                                      yes     no (b)
-   C_RETURN and C_RAISE                                yes     not sent (c)
+   C_RETURN and C_RAISE                                yes (c) not sent (d)
+   BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
    f_lineno cannot be set in a callback                yes     no
    sys.monitoring.set_local_events for code-likes      no      no
    threads may share states (free-threaded build)       -      yes
@@ -32,8 +33,12 @@
    (a) of a code-like that can be weakly referenced.  A tool that is freed and
        taken again under the same name object keeps what it disabled.
    (b) The interpreter's own function loses one int for each event with an
-       offset above 256.
-   (c) They could only be sent with arguments that cProfile fails on.
+       offset above 256 (3.15: 1024).
+   (c) Calls that wait are kept until their scope exits or their code-like
+       dies, even when their tool goes before.
+   (d) They could only be sent with arguments that cProfile fails on.
+   (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT.  The interpreter can
+       crash when a tool registered for the deprecated BRANCH.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,
