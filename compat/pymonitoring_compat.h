@@ -28,7 +28,7 @@
    BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
    f_lineno cannot be set in a callback                yes     no
    sys.monitoring.set_local_events for code-likes      no      no
-   threads may share states (free-threaded build)       -      yes
+   threads may share states (free-threaded build)       -      not tried
 
    (a) of a code-like that can be weakly referenced.  A tool that is freed and
        taken again under the same name object keeps what it disabled.

@@ -80,6 +80,16 @@ use_monitoring(PyObject *code, PyObject *obj)
     return err | PyMonitoring_ExitScope();
 }
 """
+# How a later 3.12 might lay its tables out: (text of pycore_interp.h, edit).
+MOVES = [(field, f"{addition} {field}")
+         for field in ("uint64_t monitoring_version;",
+                       "_Py_GlobalMonitors monitors;",
+                       "PyObject *monitoring_callables",
+                       "PyObject *monitoring_tool_names")
+         for addition in ("char moved;", "void *moved;", "void *moved[4000];")]
+MOVES.append((
+    "monitoring_callables[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS]",
+    "monitoring_callables[_PY_MONITORING_EVENTS][PY_MONITORING_TOOL_IDS]"))
 STANDARDS = (("gcc", ".c", ("c99", "c11", "c17", "c2x")),
              ("g++", ".cpp", ("c++11", "c++14", "c++17", "c++20", "c++2b")))
 WARNINGS = ("-Wall", "-Wextra", "-pedantic")
@@ -356,32 +366,28 @@ def test_moved_tables(interpreter, directory):
     headers = directory / "moved"
     log = directory / "moved.log"
     log.write_bytes(b"")
-    for name in ("uint64_t monitoring_version;", "_Py_GlobalMonitors monitors;",
-                 "PyObject *monitoring_callables",
-                 "PyObject *monitoring_tool_names"):
-        for field in ("char moved;", "void *moved;", "void *moved[4000];"):
-            shutil.rmtree(headers, ignore_errors=True)
-            shutil.copytree(interpreter.includes[0][len("-I"):], headers)
-            path = headers / "internal/pycore_interp.h"
-            text = path.read_text()
-            if text.count(name) != 1:
-                raise SeriesError(f"{path}: {name!r} is there "
-                                  f"{text.count(name)} times, not once")
-            path.write_text(text.replace(name, f"{field} {name}"))
-            output_of(layer_command(
-                interpreter, headers, [f"-I{headers}"]))
-            for order in ("before", "after"):
-                with open(log, "ab") as file:
-                    status = subprocess.run(
-                        [interpreter.python, LAYER / "moved_tables.py", order],
-                        stdout=file, stderr=subprocess.STDOUT,
-                        env=clean_environment(
-                            PYTHONPATH=str(headers))).returncode
-                if status:
-                    outcome.failed.append(f"{field} before {name} with a tool "
-                                          f"that listens {order}")
-                else:
-                    outcome.passed += 1
+    for old, new in MOVES:
+        shutil.rmtree(headers, ignore_errors=True)
+        shutil.copytree(interpreter.includes[0][len("-I"):], headers)
+        path = headers / "internal/pycore_interp.h"
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise SeriesError(f"{path}: {old!r} is there {text.count(old)} "
+                              "times, not once")
+        path.write_text(text.replace(old, new))
+        # What is too long for a table that moved is the compiler's to warn of.
+        output_of([*layer_command(interpreter, headers, [f"-I{headers}"]),
+                   "-w"])
+        for order in ("before", "after"):
+            with open(log, "ab") as file:
+                status = subprocess.run(
+                    [interpreter.python, LAYER / "moved_tables.py", order],
+                    stdout=file, stderr=subprocess.STDOUT,
+                    env=clean_environment(PYTHONPATH=str(headers))).returncode
+            if status:
+                outcome.failed.append(f"{new}, a tool that listens {order}")
+            else:
+                outcome.passed += 1
     return outcome, log
 
 

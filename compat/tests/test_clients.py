@@ -2,6 +2,7 @@
 
 import sys
 import unittest
+import weakref
 
 import _monitoring_layer as layer
 
@@ -72,6 +73,30 @@ class TestOneStateEach(unittest.TestCase):
         M.restart_events()
         layer.one_state_each(self.code, lambda: None)
         self.assertEqual(len(self.told), 8)
+
+
+class Argument:
+    """The argument of a call."""
+
+
+class TestUnpaired(unittest.TestCase):
+
+    def test_calls_that_wait_are_bounded(self):
+        # Where they are kept at all; the oldest go.
+        M.use_tool_id(TOOL, "test")
+        self.addCleanup(M.free_tool_id, TOOL)
+        self.addCleanup(M.set_events, TOOL, 0)
+        M.register_callback(TOOL, E.C_RETURN, lambda *args: None)
+        self.addCleanup(M.register_callback, TOOL, E.C_RETURN, None)
+        M.set_events(TOOL, E.CALL)
+        codelike = layer.CodeLike(1)
+        alive = weakref.WeakSet()
+        for _ in range(20_000):
+            layer.monitoring_enter_scope(codelike, 4)
+            argument = Argument()
+            alive.add(argument)
+            layer.fire_event_call(codelike, 0, len, argument)
+        self.assertLess(len(alive), 15_000)
 
 
 if __name__ == "__main__":
