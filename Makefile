@@ -30,9 +30,7 @@ export CPYTHON PYTHONS
 
 .PHONY: all test compare compare-readme asan test-full test-freethreaded tsan \
 	series check-series check-series-quick faults docs bench bench-quick \
-	clients install clean
-.PHONY: all test series check-series check-series-quick compat docs \
-	install clean
+	clients compat install clean
 
 all:
 	@$(SERIES) run
