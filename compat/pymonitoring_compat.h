@@ -56,7 +56,9 @@
 #  define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #if defined(Py_LIMITED_API) || defined(PYPY_VERSION) \
     || PY_VERSION_HEX < 0x030C0000
@@ -126,6 +128,17 @@ typedef struct _PyMonitoringState {
     _Py_atomic_load_uint8_relaxed(&(STATE)->active)
 #else
 #  define PYMONITORING_COMPAT_ACTIVE(STATE) ((STATE)->active)
+#endif
+
+/* A variable that the source files of an extension share, where the compiler
+   can say so: one may disable what another fires. */
+#ifdef _WIN32
+#  define PYMONITORING_COMPAT_SHARED __declspec(selectany)
+#elif defined(__GNUC__)
+#  define PYMONITORING_COMPAT_SHARED \
+    __attribute__((weak, visibility("hidden")))
+#else
+#  define PYMONITORING_COMPAT_SHARED static
 #endif
 
 /* One event on its way to the tools.  number is what stands for the location:
@@ -221,18 +234,21 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
 
 #if PYMONITORING_COMPAT_TABLES
 
-static PyObject *pymonitoring_compat_disable;       /* both immortal */
-static PyObject *pymonitoring_compat_missing;
+/* Both immortal, and of the process. */
+PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_disable = NULL;
+PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_missing = NULL;
 
 /* What is known of the tables: nothing yet, that they are where they should be
-   as far as idle ones show it, that they are, or that they are not. */
+   as far as idle ones show it, that they are, or that they are not.
+   Interpreters with a GIL of their own come to the same answer. */
 enum {
     PYMONITORING_COMPAT_UNKNOWN,
     PYMONITORING_COMPAT_IDLE,
     PYMONITORING_COMPAT_GOOD,
     PYMONITORING_COMPAT_OFF
 };
-static int pymonitoring_compat_status;
+PYMONITORING_COMPAT_SHARED int pymonitoring_compat_status =
+    PYMONITORING_COMPAT_UNKNOWN;
 
 /* Is the interpreter's structure as large as it should be?  Its first thread
    is at its end; asked first, so that nothing behind it is read. */
@@ -613,7 +629,7 @@ pymonitoring_compat_call_tools(PyThreadState *Py_UNUSED(tstate),
 
 /* A lock for what threads would otherwise write together. */
 #ifdef Py_GIL_DISABLED
-static PyMutex pymonitoring_compat_mutex;
+PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
 #  define PYMONITORING_COMPAT_LOCK() PyMutex_Lock(&pymonitoring_compat_mutex)
 #  define PYMONITORING_COMPAT_UNLOCK() \
     PyMutex_Unlock(&pymonitoring_compat_mutex)
@@ -634,7 +650,27 @@ typedef struct {
 #define PYMONITORING_COMPAT_KEY "pymonitoring_compat 1"
 
 /* Did any location become disabled?  Until then nothing is looked up. */
-static int pymonitoring_compat_any_disabled;
+PYMONITORING_COMPAT_SHARED int pymonitoring_compat_any_disabled = 0;
+
+static inline int
+pymonitoring_compat_is_any_disabled(void)
+{
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_int_relaxed(&pymonitoring_compat_any_disabled);
+#else
+    return pymonitoring_compat_any_disabled;
+#endif
+}
+
+static inline void
+pymonitoring_compat_set_any_disabled(void)
+{
+#ifdef Py_GIL_DISABLED
+    _Py_atomic_store_int_relaxed(&pymonitoring_compat_any_disabled, 1);
+#else
+    pymonitoring_compat_any_disabled = 1;
+#endif
+}
 
 static inline void
 pymonitoring_compat_free_locations(PyObject *capsule)
@@ -687,9 +723,8 @@ pymonitoring_compat_get_locations(PyInterpreterState *interp)
             goto done;
         }
     }
-    if (PyDict_SetItem(dict, key, capsule) < 0) {
-        Py_CLEAR(capsule);
-    }
+    /* Another thread may have been first. */
+    Py_SETREF(capsule, Py_XNewRef(PyDict_SetDefault(dict, key, capsule)));
 done:
     locations = NULL;
     if (capsule != NULL) {
@@ -730,14 +765,13 @@ pymonitoring_compat_forget(PyObject *self, PyObject *ref)
     PyObject *dict = PyTuple_GET_ITEM(self, 0);
     PyObject *id = PyTuple_GET_ITEM(self, 1);
     PyObject *entry = pymonitoring_compat_get(dict, id);
-    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref
-        && PyDict_DelItem(dict, id) < 0)
-    {
-        Py_DECREF(entry);
-        return NULL;
+    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref) {
+        (void)PyDict_DelItem(dict, id);
     }
     Py_XDECREF(entry);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    /* Another thread may have been first. */
+    PyErr_Clear();
+    return Py_NewRef(Py_None);
 }
 
 static PyMethodDef pymonitoring_compat_forget_def = {
@@ -862,7 +896,7 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         Py_XDECREF(set);
     }
     PYMONITORING_COMPAT_UNLOCK();
-    pymonitoring_compat_any_disabled = 1;
+    pymonitoring_compat_set_any_disabled();
     Py_DECREF(location);
     return err ? -1 : 0;
 }
@@ -943,7 +977,7 @@ pymonitoring_compat_tell(PyThreadState *tstate, PyMonitoringState *state,
 {
     int can_disable = PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id);
     int disabled = 0;
-    if (can_disable && pymonitoring_compat_any_disabled) {
+    if (can_disable && pymonitoring_compat_is_any_disabled()) {
         disabled = pymonitoring_compat_disabled_tools(tstate->interp, event,
                                                       tools);
         if (disabled < 0) {
@@ -1036,7 +1070,7 @@ done:
 #if PYMONITORING_COMPAT_TABLES
 
 /* Was any call kept for its answer?  Until then scopes are not counted. */
-static int pymonitoring_compat_any_call;
+PYMONITORING_COMPAT_SHARED int pymonitoring_compat_any_call = 0;
 
 /* The tools that want answers. */
 static inline uint8_t
@@ -1076,6 +1110,9 @@ pymonitoring_compat_calls(void)
         }
     }
     Py_XDECREF(key);
+    if (calls == NULL && !PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
     return calls;
 }
 
@@ -1410,7 +1447,8 @@ pymonitoring_compat_ExitScope(void)
 
 /* ------ The API: events ------ */
 
-#define PYMONITORING_COMPAT_FIRE_PLAIN(NAME, ID) \
+/* nargs: 2, and 3 where callbacks get the exception that is set. */
+#define PYMONITORING_COMPAT_FIRE(NAME, ID, NARGS) \
     static inline int \
     pymonitoring_compat_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset) \
@@ -1419,7 +1457,7 @@ pymonitoring_compat_ExitScope(void)
             return 0; \
         } \
         pymonitoring_compat_event event = { \
-            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 2, \
+            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
             NULL, NULL, 0, 0, \
         }; \
         return pymonitoring_compat_fire(state, &event); \
@@ -1441,23 +1479,8 @@ pymonitoring_compat_ExitScope(void)
         return pymonitoring_compat_fire(state, &event); \
     }
 
-#define PYMONITORING_COMPAT_FIRE_EXCEPTION(NAME, ID) \
-    static inline int \
-    pymonitoring_compat_Fire ## NAME ## Event( \
-        PyMonitoringState *state, PyObject *codelike, int32_t offset) \
-    { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
-            return 0; \
-        } \
-        pymonitoring_compat_event event = { \
-            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
-            NULL, NULL, 0, 0, \
-        }; \
-        return pymonitoring_compat_fire(state, &event); \
-    }
-
-PYMONITORING_COMPAT_FIRE_PLAIN(PyStart, PY_START)
-PYMONITORING_COMPAT_FIRE_PLAIN(PyResume, PY_RESUME)
+PYMONITORING_COMPAT_FIRE(PyStart, PY_START, 2)
+PYMONITORING_COMPAT_FIRE(PyResume, PY_RESUME, 2)
 PYMONITORING_COMPAT_FIRE_VALUE(PyReturn, PY_RETURN, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(PyYield, PY_YIELD, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(Jump, JUMP, target_offset)
@@ -1474,11 +1497,11 @@ PYMONITORING_COMPAT_FIRE_VALUE(Branch, BRANCH, target_offset)
     pymonitoring_compat_FireBranchEvent
 #endif
 PYMONITORING_COMPAT_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
-PYMONITORING_COMPAT_FIRE_EXCEPTION(PyThrow, PY_THROW)
-PYMONITORING_COMPAT_FIRE_EXCEPTION(Raise, RAISE)
-PYMONITORING_COMPAT_FIRE_EXCEPTION(Reraise, RERAISE)
-PYMONITORING_COMPAT_FIRE_EXCEPTION(ExceptionHandled, EXCEPTION_HANDLED)
-PYMONITORING_COMPAT_FIRE_EXCEPTION(PyUnwind, PY_UNWIND)
+PYMONITORING_COMPAT_FIRE(PyThrow, PY_THROW, 3)
+PYMONITORING_COMPAT_FIRE(Raise, RAISE, 3)
+PYMONITORING_COMPAT_FIRE(Reraise, RERAISE, 3)
+PYMONITORING_COMPAT_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
+PYMONITORING_COMPAT_FIRE(PyUnwind, PY_UNWIND, 3)
 
 static inline int
 pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
@@ -1565,9 +1588,8 @@ pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
 #define PyMonitoring_FireStopIterationEvent \
     pymonitoring_compat_FireStopIterationEvent
 
-#undef PYMONITORING_COMPAT_FIRE_PLAIN
+#undef PYMONITORING_COMPAT_FIRE
 #undef PYMONITORING_COMPAT_FIRE_VALUE
-#undef PYMONITORING_COMPAT_FIRE_EXCEPTION
 
 #endif /* no series */
 
