@@ -20,6 +20,7 @@ def translate(build, sample, python):
     cython = directory / "bin/cython"
     if not cython.exists():
         log = directory.with_suffix(".log")
+        log.parent.mkdir(exist_ok=True)
         with open(log, "wb") as file:
             for command in ([python, "-m", "venv", directory],
                             [directory / "bin/python", "-m", "pip", "install",
