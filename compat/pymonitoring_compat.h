@@ -206,13 +206,23 @@ pymonitoring_compat_refers_to(PyObject *ref, PyObject *op)
 #endif
 }
 
+/* An attribute of sys.monitoring: a new reference.  (PySys_GetObject() does not
+   tell what is wrong.) */
+static inline PyObject *
+pymonitoring_compat_attribute(const char *name)
+{
+    PyObject *sys = PyImport_AddModule("sys");
+    PyObject *module = sys ? PyObject_GetAttrString(sys, "monitoring") : NULL;
+    PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return attribute;
+}
+
 /* Call a function of sys.monitoring. */
 static inline PyObject *
 pymonitoring_compat_call(const char *function, const char *format, ...)
 {
-    PyObject *module = PySys_GetObject("monitoring");
-    PyObject *callable = module ? PyObject_GetAttrString(module, function)
-                                : NULL;
+    PyObject *callable = pymonitoring_compat_attribute(function);
     PyObject *args = NULL;
     PyObject *result = NULL;
     va_list list;
@@ -223,9 +233,6 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
     va_end(list);
     if (args != NULL) {
         result = PyObject_CallObject(callable, args);
-    }
-    else if (!PyErr_Occurred()) {
-        PyErr_SetString(PyExc_RuntimeError, "lost sys.monitoring");
     }
     Py_XDECREF(args);
     Py_XDECREF(callable);
@@ -333,25 +340,22 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool,
                 interp, tool, PY_MONITORING_EVENT_C_RAISE, probe));
 }
 
-/* Check that the tables are what sys.monitoring says.  -1 if the warning is an
-   exception. */
+/* Check that the tables are what sys.monitoring says.  -1 if there is no memory
+   to ask it, or if the warning is an exception. */
 static inline int
 pymonitoring_compat_check(PyInterpreterState *interp)
 {
-    PyObject *module = PySys_GetObject("monitoring");
     PyObject *probe = PyList_New(0);
     int listens = 0;
-    int good = module != NULL && probe != NULL
+    int good = probe != NULL
+        && (pymonitoring_compat_disable != NULL
+            || (pymonitoring_compat_disable =
+                pymonitoring_compat_attribute("DISABLE")) != NULL)
+        && (pymonitoring_compat_missing != NULL
+            || (pymonitoring_compat_missing =
+                pymonitoring_compat_attribute("MISSING")) != NULL)
         && pymonitoring_compat_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
-    if (good && pymonitoring_compat_disable == NULL) {
-        pymonitoring_compat_disable = PyObject_GetAttrString(module,
-                                                             "DISABLE");
-        pymonitoring_compat_missing = PyObject_GetAttrString(module,
-                                                             "MISSING");
-        good = pymonitoring_compat_disable != NULL
-               && pymonitoring_compat_missing != NULL;
-    }
     for (int tool = 0; good && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         good = pymonitoring_compat_check_tool(interp, tool, probe, &listens);
     }
@@ -359,6 +363,9 @@ pymonitoring_compat_check(PyInterpreterState *interp)
         good = 0;
     }
     Py_XDECREF(probe);
+    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return -1;
+    }
     PyErr_Clear();
     if (good) {
         pymonitoring_compat_status = listens ? PYMONITORING_COMPAT_GOOD
@@ -409,11 +416,12 @@ pymonitoring_compat_restart_version(PyInterpreterState *interp)
     return interp->last_restart_version;
 }
 
-/* The name of a tool, or NULL: a new reference. */
+/* The name of a tool, None for none: a new reference; NULL on error. */
 static inline PyObject *
 pymonitoring_compat_tool_name(PyInterpreterState *interp, int tool)
 {
-    return Py_XNewRef(interp->monitoring_tool_names[tool]);
+    PyObject *name = interp->monitoring_tool_names[tool];
+    return Py_NewRef(name != NULL ? name : Py_None);
 }
 
 /* Call the tools.  Returns those that answered DISABLE, or -1. */
@@ -537,15 +545,11 @@ pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
     return state.active & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
-/* The name of a tool, or NULL: a new reference. */
+/* The name of a tool, None for none: a new reference; NULL on error. */
 static inline PyObject *
 pymonitoring_compat_tool_name(PyInterpreterState *Py_UNUSED(interp), int tool)
 {
-    PyObject *name = pymonitoring_compat_call("get_tool", "(i)", tool);
-    if (name == NULL) {
-        PyErr_Clear();
-    }
-    return name;
+    return pymonitoring_compat_call("get_tool", "(i)", tool);
 }
 
 /* The function of the interpreter for the event. */
@@ -638,9 +642,9 @@ PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
 #  define PYMONITORING_COMPAT_UNLOCK()
 #endif
 
-/* What one interpreter knows, in its dict.  For each tool: the name it had,
-   and a dict from the id of a code-like to (weak reference, set of
-   locations). */
+/* What one interpreter knows, in its dict.  For each tool that ever disabled
+   one: the name it had, and a dict from the id of a code-like to (weak
+   reference, set of locations). */
 typedef struct {
     uint64_t version;               /* that it holds for */
     PyObject *names[PYMONITORING_COMPAT_TOOLS];
@@ -716,13 +720,6 @@ pymonitoring_compat_get_locations(PyInterpreterState *interp)
         PyMem_Free(locations);
         goto done;
     }
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        locations->disabled[tool] = PyDict_New();
-        if (locations->disabled[tool] == NULL) {
-            Py_CLEAR(capsule);
-            goto done;
-        }
-    }
     /* Another thread may have been first. */
     Py_SETREF(capsule, Py_XNewRef(PyDict_SetDefault(dict, key, capsule)));
 done:
@@ -739,23 +736,28 @@ done:
     return locations;
 }
 
-/* Forget what no longer holds. */
-static inline void
+/* Forget what no longer holds, or return -1. */
+static inline int
 pymonitoring_compat_update_locations(PyInterpreterState *interp,
                                      pymonitoring_compat_locations *locations)
 {
     uint64_t version = pymonitoring_compat_restart_version(interp);
     for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        if (PyDict_GET_SIZE(locations->disabled[tool]) == 0) {
+        PyObject *dict = locations->disabled[tool];
+        if (dict == NULL || PyDict_GET_SIZE(dict) == 0) {
             continue;
         }
         PyObject *name = pymonitoring_compat_tool_name(interp, tool);
-        if (version != locations->version || name != locations->names[tool]) {
-            PyDict_Clear(locations->disabled[tool]);
+        if (name == NULL) {
+            return -1;
         }
-        Py_XDECREF(name);
+        if (version != locations->version || name != locations->names[tool]) {
+            PyDict_Clear(dict);
+        }
+        Py_DECREF(name);
     }
     locations->version = version;
+    return 0;
 }
 
 /* The weak reference of a code-like died: self is (dict, id). */
@@ -850,10 +852,12 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         return -1;
     }
     PYMONITORING_COMPAT_LOCK();
-    pymonitoring_compat_update_locations(interp, locations);
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
+    int err = pymonitoring_compat_update_locations(interp, locations);
+    for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         PyObject *dict = locations->disabled[tool];
-        if (!(tools >> tool & 1) || PyDict_GET_SIZE(dict) == 0) {
+        if (!(tools >> tool & 1) || dict == NULL
+            || PyDict_GET_SIZE(dict) == 0)
+        {
             continue;
         }
         PyObject *set = pymonitoring_compat_locations_of(dict, event->codelike,
@@ -862,10 +866,11 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
             disabled |= 1 << tool;
         }
         Py_XDECREF(set);
+        err = PyErr_Occurred() != NULL;
     }
     PYMONITORING_COMPAT_UNLOCK();
     Py_DECREF(location);
-    return PyErr_Occurred() ? -1 : disabled;
+    return err ? -1 : disabled;
 }
 
 /* Disable the location for the tools, or return -1. */
@@ -874,7 +879,6 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
                                      const pymonitoring_compat_event *event,
                                      uint8_t tools)
 {
-    int err = 0;
     pymonitoring_compat_locations *locations =
         pymonitoring_compat_get_locations(interp);
     PyObject *location = pymonitoring_compat_location(event);
@@ -883,17 +887,21 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         return -1;
     }
     PYMONITORING_COMPAT_LOCK();
-    pymonitoring_compat_update_locations(interp, locations);
+    int err = pymonitoring_compat_update_locations(interp, locations);
     for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         if (!(tools >> tool & 1)) {
             continue;
         }
-        Py_XDECREF(locations->names[tool]);
-        locations->names[tool] = pymonitoring_compat_tool_name(interp, tool);
-        PyObject *set = pymonitoring_compat_locations_of(
-            locations->disabled[tool], event->codelike, 1);
+        PyObject **dict = &locations->disabled[tool];
+        PyObject *name = pymonitoring_compat_tool_name(interp, tool);
+        PyObject *set = NULL;
+        if (name != NULL && (*dict != NULL || (*dict = PyDict_New()) != NULL)) {
+            Py_XSETREF(locations->names[tool], Py_NewRef(name));
+            set = pymonitoring_compat_locations_of(*dict, event->codelike, 1);
+        }
         err = set == NULL || PySet_Add(set, location) < 0;
         Py_XDECREF(set);
+        Py_XDECREF(name);
     }
     PYMONITORING_COMPAT_UNLOCK();
     pymonitoring_compat_set_any_disabled();

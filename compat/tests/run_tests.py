@@ -6,17 +6,13 @@ a subtest.  So the test that crashed the process is known.  Tests that are DONE
 are left out.
 """
 
+import contextlib
 import importlib.util
 import json
 import sys
 import unittest
-from test import support
 
 import _testcapi
-
-# Not in 3.12.
-if not hasattr(support, "Py_GIL_DISABLED"):
-    support.Py_GIL_DISABLED = False
 
 
 def load(path):
@@ -26,6 +22,8 @@ def load(path):
     spec.loader.exec_module(module)
     if _testcapi.EVENT_BRANCH_LEFT != _testcapi.EVENT_BRANCH:
         split_branch(module)
+    if not has_local_events():
+        listen_everywhere(module)
     return module
 
 
@@ -35,8 +33,14 @@ def split_branch(module):
     names = sorted((name for name, value in events.items()
                     if name.isupper() and value > 0 and name != "BRANCH"),
                    key=events.get)
+    cprofile = module.TestCProfile
+    cprofile.CALLS = [module.EVENT_NAMES[event] for event in cprofile.CALLS]
     module.EVENT_NAMES = tuple(names)
     module.IDS.update((name, index) for index, name in enumerate(names))
+    # These have ids in them.
+    cprofile.CALLS = tuple(map(module.IDS.get, cprofile.CALLS))
+    cprofile.RETURNED = module.IDS["C_RETURN"], *cprofile.RETURNED[1:]
+    cprofile.RAISED = module.IDS["C_RAISE"], *cprofile.RAISED[1:]
     halves = {"branch_left": "BRANCH_LEFT", "branch_right": "BRANCH_RIGHT",
               "branch": "BRANCH_RIGHT"}
     for name in halves.values():
@@ -47,6 +51,37 @@ def split_branch(module):
     module.make_cases = lambda *args: [
         case._replace(name=halves.get(case.fire, case.name))
         for case in make_cases(*args)]
+
+
+def has_local_events():
+    """Does the interpreter have them for code-likes?"""
+    try:
+        sys.monitoring.get_local_events(0, _testcapi.WeakCodeLike(1))
+    except TypeError:
+        return False
+    except ValueError:
+        # The tool is not in use.
+        pass
+    return True
+
+
+def listen_everywhere(module):
+    """Have the tests of legacy tools listen to every code-like, not to one."""
+    @contextlib.contextmanager
+    def listening(self, codelike, told, listening):
+        for name in module.EVENT_NAMES:
+            sys.monitoring.register_callback(
+                module.TOOL, module.EVENT_SETS[name], lambda code, *args:
+                told.append(args) if code is codelike else None)
+        if listening:
+            sys.monitoring.set_events(
+                module.TOOL, sum(set(module.EVENT_SETS.values())))
+        try:
+            yield
+        finally:
+            sys.monitoring.set_events(module.TOOL, 0)
+
+    module.TestLegacyTools.listening = listening
 
 
 def tests_of(suite):
