@@ -644,7 +644,7 @@ PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
 
 /* What one interpreter knows, in its dict.  For each tool that ever disabled
    one: the name it had, and a dict from the id of a code-like to (weak
-   reference, set of locations). */
+   reference, dict of locations).  (An addition to a set may fail half done.) */
 typedef struct {
     uint64_t version;               /* that it holds for */
     PyObject *names[PYMONITORING_COMPAT_TOOLS];
@@ -780,11 +780,11 @@ static PyMethodDef pymonitoring_compat_forget_def = {
     "forget", pymonitoring_compat_forget, METH_O, NULL
 };
 
-/* The set of disabled locations of a code-like.  Where there is none: a new
-   one if create is true, else NULL.  NULL with an exception set on error. */
+/* The dict of disabled locations of a code-like, to which location is added
+   unless it is NULL; NULL if there is none, with an exception set on error. */
 static inline PyObject *
 pymonitoring_compat_locations_of(PyObject *dict, PyObject *codelike,
-                                 int create)
+                                 PyObject *location)
 {
     PyObject *result = NULL;
     PyObject *self = NULL;
@@ -802,23 +802,27 @@ pymonitoring_compat_locations_of(PyObject *dict, PyObject *codelike,
                                           codelike))
         {
             result = Py_NewRef(PyTuple_GET_ITEM(entry, 1));
+            if (location != NULL
+                && PyDict_SetItem(result, location, Py_None) < 0)
+            {
+                Py_CLEAR(result);
+            }
             goto done;
         }
         Py_CLEAR(entry);
     }
-    if (!create || PyErr_Occurred()) {
+    if (location == NULL || PyErr_Occurred()) {
         goto done;
     }
     if ((self = PyTuple_Pack(2, dict, id)) == NULL
         || (callback = PyCFunction_New(&pymonitoring_compat_forget_def,
                                        self)) == NULL
         || (ref = PyWeakref_NewRef(codelike, callback)) == NULL
-        || (result = PySet_New(NULL)) == NULL)
+        || (result = PyDict_New()) == NULL
+        || PyDict_SetItem(result, location, Py_None) < 0
+        || (entry = PyTuple_Pack(2, ref, result)) == NULL
+        || PyDict_SetItem(dict, id, entry) < 0)
     {
-        goto done;
-    }
-    entry = PyTuple_Pack(2, ref, result);
-    if (entry == NULL || PyDict_SetItem(dict, id, entry) < 0) {
         Py_CLEAR(result);
     }
 done:
@@ -860,17 +864,17 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         {
             continue;
         }
-        PyObject *set = pymonitoring_compat_locations_of(dict, event->codelike,
-                                                         0);
-        if (set != NULL && PySet_Contains(set, location) > 0) {
+        PyObject *found = pymonitoring_compat_locations_of(
+            dict, event->codelike, NULL);
+        if (found != NULL && PyDict_Contains(found, location) > 0) {
             disabled |= 1 << tool;
         }
-        Py_XDECREF(set);
-        err = PyErr_Occurred() != NULL;
+        Py_XDECREF(found);
+        err = PyErr_Occurred() ? -1 : 0;
     }
     PYMONITORING_COMPAT_UNLOCK();
     Py_DECREF(location);
-    return err ? -1 : disabled;
+    return err < 0 ? err : disabled;
 }
 
 /* Disable the location for the tools, or return -1. */
@@ -894,19 +898,20 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         }
         PyObject **dict = &locations->disabled[tool];
         PyObject *name = pymonitoring_compat_tool_name(interp, tool);
-        PyObject *set = NULL;
+        err = -1;
         if (name != NULL && (*dict != NULL || (*dict = PyDict_New()) != NULL)) {
             Py_XSETREF(locations->names[tool], Py_NewRef(name));
-            set = pymonitoring_compat_locations_of(*dict, event->codelike, 1);
+            PyObject *found = pymonitoring_compat_locations_of(
+                *dict, event->codelike, location);
+            err = found != NULL ? 0 : -1;
+            Py_XDECREF(found);
         }
-        err = set == NULL || PySet_Add(set, location) < 0;
-        Py_XDECREF(set);
         Py_XDECREF(name);
     }
     PYMONITORING_COMPAT_UNLOCK();
     pymonitoring_compat_set_any_disabled();
     Py_DECREF(location);
-    return err ? -1 : 0;
+    return err;
 }
 
 /* ------ The pending exception ------ */

@@ -397,7 +397,7 @@ def layer_command(interpreter, directory, includes):
             *includes, f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
             "-include", HEADER, "-o",
             directory / ("_monitoring_layer" + interpreter.suffix),
-            LAYER / "layer.c"]
+            LAYER / "layer.c", LAYER / "other_file.c"]
 
 
 def compile_output(command):

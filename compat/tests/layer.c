@@ -43,7 +43,10 @@ one_state_each(PyObject *Py_UNUSED(module), PyObject *args)
     return err ? NULL : Py_NewRef(Py_None);
 }
 
+PyObject *fire_elsewhere(PyObject *module, PyObject *codelike);
+
 static PyMethodDef layer_methods[] = {
+    {"fire_elsewhere", fire_elsewhere, METH_O, NULL},
     {"one_state_each", one_state_each, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

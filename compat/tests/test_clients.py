@@ -75,6 +75,50 @@ class TestOneStateEach(unittest.TestCase):
         self.assertEqual(len(self.told), 8)
 
 
+class TestTwoFiles(unittest.TestCase):
+    """What one source file fires and another hears of."""
+
+    def setUp(self):
+        M.use_tool_id(TOOL, "test")
+        self.addCleanup(M.free_tool_id, TOOL)
+        self.addCleanup(M.set_events, TOOL, 0)
+
+    def listen(self, event, callback, events):
+        M.register_callback(TOOL, event, callback)
+        self.addCleanup(M.register_callback, TOOL, event, None)
+        M.set_events(TOOL, events)
+
+    def test_disabled(self):
+        def callback(told_code, line):
+            if told_code is code:
+                told.append(line)
+                return M.DISABLE
+
+        code = Code()
+        told = []
+        self.listen(E.LINE, callback, E.LINE)
+        layer.one_state_each(code, lambda: None)
+        self.assertEqual(told, [1, 2])
+        layer.fire_elsewhere(code)
+        self.assertEqual(told, [1, 2])
+
+    @unittest.skipIf(layer.HEADER_ADDS and sys.version_info >= (3, 13),
+                     "answers are not sent")
+    def test_answer(self):
+        def callback(told_code, offset, *args):
+            if told_code is codelike:
+                told.append(args)
+
+        codelike = layer.CodeLike(1)
+        told = []
+        self.listen(E.C_RETURN, callback, E.CALL)
+        layer.monitoring_enter_scope(codelike, E.CALL.bit_length() - 1)
+        layer.fire_event_call(codelike, 0, len, "argument")
+        layer.fire_elsewhere(codelike)
+        layer.monitoring_exit_scope()
+        self.assertEqual(told, [(len, "argument")])
+
+
 class Argument:
     """The argument of a call."""
 
