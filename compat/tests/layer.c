@@ -73,6 +73,9 @@ layer_exec(PyObject *module)
 
 static PyModuleDef_Slot layer_slots[] = {
     {Py_mod_exec, (void *)layer_exec},
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL},
 };
 

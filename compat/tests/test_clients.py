@@ -1,6 +1,7 @@
 """What the clients of the header need that the API's tests do not have."""
 
 import sys
+import threading
 import unittest
 import weakref
 
@@ -8,7 +9,9 @@ import _monitoring_layer as layer
 
 M = sys.monitoring
 E = M.events
-TOOL = 3
+TOOL = LISTENER = 3
+DISABLER = 4
+RESTLESS = 5
 EVENTS = {"PY_START": E.PY_START, "LINE": E.LINE, "PY_RETURN": E.PY_RETURN}
 
 
@@ -117,6 +120,78 @@ class TestTwoFiles(unittest.TestCase):
         layer.fire_elsewhere(codelike)
         layer.monitoring_exit_scope()
         self.assertEqual(told, [(len, "argument")])
+
+
+class TestThreads(unittest.TestCase):
+    """What threads share; without a GIL they run at the same time."""
+
+    def setUp(self):
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-5)
+        for tool in (LISTENER, DISABLER, RESTLESS):
+            M.use_tool_id(tool, "test")
+            self.addCleanup(M.free_tool_id, tool)
+            self.addCleanup(M.set_events, tool, 0)
+            self.addCleanup(M.register_callback, tool, E.LINE, None)
+        self.told = threading.local()
+
+    def run_threads(self, function):
+        errors = []
+
+        def run():
+            self.told.lines = []
+            try:
+                function()
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(errors, [])
+
+    def listen(self, tool, result):
+        def callback(code, line):
+            if isinstance(code, (Code, layer.WeakCodeLike)):
+                if result is None:
+                    self.told.lines.append(line)
+                return result
+
+        M.register_callback(tool, E.LINE, callback)
+        M.set_events(tool, E.LINE)
+
+    def test_states(self):
+        def function():
+            for i in range(300):
+                layer.monitoring_enter_scope(shared[i], LINE)
+                layer.fire_event_line(shared[i], 0, i)
+                layer.monitoring_exit_scope()
+                # Another tool comes and goes.
+                M.set_events(RESTLESS, E.JUMP if i % 2 else 0)
+            self.assertEqual(self.told.lines, [*range(300)])
+
+        LINE = E.LINE.bit_length() - 1
+        shared = [layer.WeakCodeLike(1) for _ in range(300)]
+        self.listen(LISTENER, None)
+        self.run_threads(function)
+
+    def test_disabled(self):
+        def function():
+            for i in range(300):
+                layer.one_state_each(shared[i % 3], lambda: None)
+                # It dies with what was disabled for it.
+                layer.one_state_each(Code(), lambda: None)
+                if i % 10 == 0:
+                    M.restart_events()
+                    M.set_events(RESTLESS, E.JUMP if i % 20 else 0)
+            self.assertEqual(self.told.lines, [1, 2] * 600)
+
+        shared = [Code(), Code(), Code()]
+        self.listen(LISTENER, None)
+        self.listen(DISABLER, M.DISABLE)
+        self.run_threads(function)
 
 
 class Argument:
