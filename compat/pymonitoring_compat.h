@@ -416,14 +416,6 @@ pymonitoring_compat_restart_version(PyInterpreterState *interp)
     return interp->last_restart_version;
 }
 
-/* The name of a tool, None for none: a new reference; NULL on error. */
-static inline PyObject *
-pymonitoring_compat_tool_name(PyInterpreterState *interp, int tool)
-{
-    PyObject *name = interp->monitoring_tool_names[tool];
-    return Py_NewRef(name != NULL ? name : Py_None);
-}
-
 /* Call the tools.  Returns those that answered DISABLE, or -1. */
 static inline int
 pymonitoring_compat_call_tools(PyThreadState *tstate,
@@ -545,13 +537,6 @@ pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
     return state.active & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
-/* The name of a tool, None for none: a new reference; NULL on error. */
-static inline PyObject *
-pymonitoring_compat_tool_name(PyInterpreterState *Py_UNUSED(interp), int tool)
-{
-    return pymonitoring_compat_call("get_tool", "(i)", tool);
-}
-
 /* The function of the interpreter for the event. */
 static inline int
 pymonitoring_compat_native(PyMonitoringState *state,
@@ -647,6 +632,7 @@ PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
    reference, dict of locations).  (An addition to a set may fail half done.) */
 typedef struct {
     uint64_t version;               /* that it holds for */
+    PyObject *get_tool;             /* sys.monitoring's */
     PyObject *names[PYMONITORING_COMPAT_TOOLS];
     PyObject *disabled[PYMONITORING_COMPAT_TOOLS];
 } pymonitoring_compat_locations;
@@ -682,6 +668,7 @@ pymonitoring_compat_free_locations(PyObject *capsule)
     pymonitoring_compat_locations *locations =
         (pymonitoring_compat_locations *)PyCapsule_GetPointer(
             capsule, PYMONITORING_COMPAT_KEY);
+    Py_XDECREF(locations->get_tool);
     for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         Py_XDECREF(locations->names[tool]);
         /* Weak references hold their dict. */
@@ -720,6 +707,11 @@ pymonitoring_compat_get_locations(PyInterpreterState *interp)
         PyMem_Free(locations);
         goto done;
     }
+    locations->get_tool = pymonitoring_compat_attribute("get_tool");
+    if (locations->get_tool == NULL) {
+        Py_CLEAR(capsule);
+        goto done;
+    }
     /* Another thread may have been first. */
     Py_SETREF(capsule, Py_XNewRef(PyDict_SetDefault(dict, key, capsule)));
 done:
@@ -736,6 +728,18 @@ done:
     return locations;
 }
 
+/* The name of a tool, None for none: a new reference; NULL on error. */
+static inline PyObject *
+pymonitoring_compat_tool_name(pymonitoring_compat_locations *locations,
+                              int tool)
+{
+    PyObject *number = PyLong_FromLong(tool);
+    PyObject *name = number ? PyObject_CallOneArg(locations->get_tool, number)
+                            : NULL;
+    Py_XDECREF(number);
+    return name;
+}
+
 /* Forget what no longer holds, or return -1. */
 static inline int
 pymonitoring_compat_update_locations(PyInterpreterState *interp,
@@ -747,7 +751,7 @@ pymonitoring_compat_update_locations(PyInterpreterState *interp,
         if (dict == NULL || PyDict_GET_SIZE(dict) == 0) {
             continue;
         }
-        PyObject *name = pymonitoring_compat_tool_name(interp, tool);
+        PyObject *name = pymonitoring_compat_tool_name(locations, tool);
         if (name == NULL) {
             return -1;
         }
@@ -897,7 +901,7 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
             continue;
         }
         PyObject **dict = &locations->disabled[tool];
-        PyObject *name = pymonitoring_compat_tool_name(interp, tool);
+        PyObject *name = pymonitoring_compat_tool_name(locations, tool);
         err = -1;
         if (name != NULL && (*dict != NULL || (*dict = PyDict_New()) != NULL)) {
             Py_XSETREF(locations->names[tool], Py_NewRef(name));
