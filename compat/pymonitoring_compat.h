@@ -28,7 +28,7 @@
    BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
    f_lineno cannot be set in a callback                yes     no
    sys.monitoring.set_local_events for code-likes      no      no
-   threads may share states (free-threaded build)       -      not tried
+   threads may share states (free-threaded build)       -      yes (f)
 
    (a) of a code-like that can be weakly referenced.  A tool that is freed and
        taken again under the same name object keeps what it disabled.
@@ -39,6 +39,7 @@
    (d) They could only be sent with arguments that cProfile fails on.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT.  The interpreter can
        crash when a tool registered for the deprecated BRANCH.
+   (f) Tried on 3.13.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,

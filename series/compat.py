@@ -491,12 +491,17 @@ def print_table(columns):
 def test_compat(build):
     """Test the header on all interpreters; return the exit status."""
     interpreters = find_interpreters(build, os.environ)
+    if not interpreters:
+        raise SeriesError("there is no CPython 3.12 or later here with its "
+                          "headers and test suite: PYTHONS='python3.N ...' "
+                          "names some")
     missing = [minor for minor in WANTED
                if minor not in {one.minor for one in interpreters}]
     tally = Tally(build)
     columns = {}
-    sample = interpreters and compat_cython.translate(
-        build, LAYER / "cython/sample.pyx", interpreters[0].python)
+    sample = compat_cython.translate(
+        build, LAYER / "cython/sample.pyx",
+        [interpreter.python for interpreter in interpreters])
     for interpreter in interpreters:
         say("testing", f"{interpreter.version}{interpreter.abi}, "
                        f"{interpreter.path}")
@@ -506,8 +511,7 @@ def test_compat(build):
     if on_series is not None:
         tally.add("built for stock, on the series", *on_series)
     print_costs(interpreters, build)
-    if columns:
-        print_table(columns)
+    print_table(columns)
     if missing:
         say("not found", "CPython " + ", ".join(missing)
             + " (PYTHONS='python3.N ...' names more)")

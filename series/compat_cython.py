@@ -14,26 +14,35 @@ TRACE = ("-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1",
 REPORTS = ("lines", "once", "profile")
 
 
-def translate(build, sample, python):
+def translate(build, sample, pythons):
     """Return sample.c, or None, having said so, without a package index."""
     directory = build.resolve() / "compat/cython"
     cython = directory / "bin/cython"
     if not cython.exists():
         log = directory.with_suffix(".log")
         log.parent.mkdir(exist_ok=True)
-        with open(log, "wb") as file:
-            for command in ([python, "-m", "venv", directory],
-                            [directory / "bin/python", "-m", "pip", "install",
-                             "--disable-pip-version-check", CYTHON]):
-                if subprocess.run(command, stdout=file,
-                                  stderr=subprocess.STDOUT,
-                                  env=clean_environment()).returncode:
-                    say("skipped", f"Cython: no package index gives {CYTHON}, "
-                                   f"see {log}")
-                    return None
+        if not install(directory, pythons, log):
+            say("skipped", f"Cython: no package index gives {CYTHON}, "
+                           f"see {log}")
+            return None
     source = directory / "sample.c"
     output_of([cython, sample, "-o", source], env=clean_environment())
     return source
+
+
+def install(directory, pythons, log):
+    """Install Cython with the first interpreter that has pip."""
+    with open(log, "wb") as file:
+        def succeeds(*command):
+            return not subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT,
+                env=clean_environment()).returncode
+
+        return (any(succeeds(python, "-m", "venv", "--clear", directory)
+                    for python in pythons)
+                and succeeds(directory / "bin/python", "-m", "pip", "install",
+                             "--disable-pip-version-check", "--retries", "1",
+                             CYTHON))
 
 
 def report(interpreter, source, directory, *options):

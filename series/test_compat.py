@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import re
 import stat
 import tempfile
 import unittest
@@ -9,6 +10,7 @@ from unittest import mock
 
 from common import SeriesError
 import compat
+import compat_cython
 
 
 class JudgeTest(unittest.TestCase):
@@ -56,6 +58,31 @@ class ExpectationsTest(unittest.TestCase):
                 group, _, test = name.partition(".")
                 self.assertIn(f"class {group}(", text)
                 self.assertIn(f"def {test}(", text)
+
+    def test_table_of_the_header(self):
+        text = compat.HEADER.read_text()
+        start = text.index("3.13 and later\n") + len("3.13 and later\n")
+        table = re.sub(r"\n     (?=\S)", " ",
+                       text[start:text.index("   (a) of")])
+        failing = {}
+        for promise in json.loads(
+                (compat.COMPAT / "expectations.json").read_text()):
+            failing.setdefault(promise["row"], set()).update(
+                promise["fails on"])
+        for line in table.strip("\n").splitlines():
+            with self.subTest(line):
+                name, note, old, old_note, new = re.fullmatch(
+                    r"   (\S.*?)(?: (\(\w\)))? {2,}(yes|no|-)"
+                    r"(?: (\(\w\)))? +(\S.*)", line).groups()
+                versions = failing.pop(name, set())
+                on_old = "3.12" in versions
+                on_new = bool(versions - {"3.12"})
+                # A footnote says what does not hold of a "yes".
+                if old == "no" or not (note or old_note):
+                    self.assertEqual(on_old, old == "no")
+                if not new.startswith("yes") or not (note or new != "yes"):
+                    self.assertEqual(on_new, new != "yes")
+        self.assertEqual(failing, {})
 
     def test_versions(self):
         for promise in json.loads(
@@ -121,6 +148,46 @@ class FindTest(unittest.TestCase):
                 with self.assertRaisesRegex(
                         SeriesError, f"^PYTHONS names {name}, which {message}"):
                     self.find(PYTHONS=name)
+
+    def test_nothing_found(self):
+        with mock.patch("compat.find_interpreters", return_value=[]):
+            with self.assertRaisesRegex(SeriesError,
+                                        "^there is no CPython 3.12 or later"):
+                compat.test_compat(self.root)
+
+
+class TranslateTest(unittest.TestCase):
+
+    def translate(self, *scripts):
+        """Try with interpreters that do this; return what was said."""
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            pythons = []
+            for number, script in enumerate(scripts):
+                pythons.append(root / f"python{number}")
+                pythons[-1].write_text(f"#!/bin/sh\n{script}\n")
+                pythons[-1].chmod(0o755)
+            with mock.patch("compat_cython.say") as say:
+                source = compat_cython.translate(root, root / "sample.pyx",
+                                                 pythons)
+            self.assertEqual(source is None, say.called)
+            return [call.args for call in say.call_args_list]
+
+    # python -m venv --clear DIRECTORY; what it makes then does nothing.
+    VENV = 'mkdir -p "$4/bin"; ln -s /bin/%s "$4/bin/python"; ' \
+        'ln -s /bin/true "$4/bin/cython"'
+
+    def test_first_that_has_pip(self):
+        self.assertEqual(self.translate("exit 1", self.VENV % "true"), [])
+
+    def test_no_pip(self):
+        (stage, text), = self.translate("exit 1")
+        self.assertEqual(stage, "skipped")
+        self.assertRegex(text, "^Cython: no package index gives Cython>=3.1")
+
+    def test_no_index(self):
+        said = self.translate(self.VENV % "false")
+        self.assertEqual([stage for stage, _ in said], ["skipped"])
 
 
 if __name__ == "__main__":
