@@ -73,6 +73,7 @@ layer_exec(PyObject *module)
 
 static PyModuleDef_Slot layer_slots[] = {
     {Py_mod_exec, (void *)layer_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif

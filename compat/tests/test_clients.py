@@ -1,9 +1,11 @@
 """What the clients of the header need that the API's tests do not have."""
 
 import sys
+import textwrap
 import threading
 import unittest
 import weakref
+from test import support
 
 import _monitoring_layer as layer
 
@@ -122,35 +124,77 @@ class TestTwoFiles(unittest.TestCase):
         self.assertEqual(told, [(len, "argument")])
 
 
+def run_threads(test, function):
+    """Run a function in some threads at once."""
+    errors = []
+
+    def run():
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    test.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+    sys.setswitchinterval(1e-5)
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    test.assertEqual(errors, [])
+
+
+class TestInterpreters(unittest.TestCase):
+    """Interpreters with a GIL of their own, which run at the same time."""
+
+    SCRIPT = textwrap.dedent("""
+        import sys
+        import _monitoring_layer as layer
+
+        class Code:
+            pass
+
+        def callback(told_code, line):
+            if told_code is code:
+                told.append(line)
+                return M.DISABLE
+
+        M = sys.monitoring
+        LINE = M.events.LINE
+        M.use_tool_id(3, "test")
+        M.register_callback(3, LINE, callback)
+        for _ in range(20):
+            code = Code()
+            told = []
+            M.set_events(3, LINE)
+            for _ in range(5):
+                layer.one_state_each(code, lambda: None)
+            M.set_events(3, 0)
+            assert told == [1, 2], told
+    """)
+
+    def test_own_gil(self):
+        def function():
+            for _ in range(3):
+                self.assertEqual(support.run_in_subinterp_with_config(
+                    self.SCRIPT, own_gil=True, use_main_obmalloc=False,
+                    allow_fork=False, allow_exec=False, allow_threads=True,
+                    allow_daemon_threads=False,
+                    check_multi_interp_extensions=True), 0)
+
+        run_threads(self, function)
+
+
 class TestThreads(unittest.TestCase):
     """What threads share; without a GIL they run at the same time."""
 
     def setUp(self):
-        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
-        sys.setswitchinterval(1e-5)
         for tool in (LISTENER, DISABLER, RESTLESS):
             M.use_tool_id(tool, "test")
             self.addCleanup(M.free_tool_id, tool)
             self.addCleanup(M.set_events, tool, 0)
             self.addCleanup(M.register_callback, tool, E.LINE, None)
         self.told = threading.local()
-
-    def run_threads(self, function):
-        errors = []
-
-        def run():
-            self.told.lines = []
-            try:
-                function()
-            except BaseException as error:
-                errors.append(error)
-
-        threads = [threading.Thread(target=run) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(errors, [])
 
     def listen(self, tool, result):
         def callback(code, line):
@@ -164,6 +208,7 @@ class TestThreads(unittest.TestCase):
 
     def test_states(self):
         def function():
+            self.told.lines = []
             for i in range(300):
                 layer.monitoring_enter_scope(shared[i], LINE)
                 layer.fire_event_line(shared[i], 0, i)
@@ -175,10 +220,11 @@ class TestThreads(unittest.TestCase):
         LINE = E.LINE.bit_length() - 1
         shared = [layer.WeakCodeLike(1) for _ in range(300)]
         self.listen(LISTENER, None)
-        self.run_threads(function)
+        run_threads(self, function)
 
     def test_disabled(self):
         def function():
+            self.told.lines = []
             for i in range(300):
                 layer.one_state_each(shared[i % 3], lambda: None)
                 # It dies with what was disabled for it.
@@ -191,7 +237,7 @@ class TestThreads(unittest.TestCase):
         shared = [Code(), Code(), Code()]
         self.listen(LISTENER, None)
         self.listen(DISABLER, M.DISABLE)
-        self.run_threads(function)
+        run_threads(self, function)
 
 
 class Argument:
