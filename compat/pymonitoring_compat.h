@@ -293,12 +293,17 @@ pymonitoring_compat_check_callback(PyInterpreterState *interp, int tool,
     if (old == NULL) {
         return 0;
     }
-    int found = *slot == probe && before == (old == Py_None ? NULL : old);
+    if (*slot == probe && before == (old == Py_None ? NULL : old)) {
+        /* Put back what was there, which needs no memory. */
+        *slot = before;
+        Py_DECREF(probe);
+        return 1;
+    }
     PyObject *none = pymonitoring_compat_call("register_callback", "(iiO)",
                                               tool, 1 << event, old);
     Py_XDECREF(none);
     Py_DECREF(old);
-    return none != NULL && found;
+    return 0;
 }
 
 /* Compare what the tables hold of one tool with what sys.monitoring says. */

@@ -6,6 +6,7 @@ import threading
 import unittest
 import weakref
 from test import support
+from test.support import script_helper
 
 import _monitoring_layer as layer
 
@@ -78,6 +79,53 @@ class TestOneStateEach(unittest.TestCase):
         M.restart_events()
         layer.one_state_each(self.code, lambda: None)
         self.assertEqual(len(self.told), 8)
+
+
+class TestFirstUse(unittest.TestCase):
+
+    SCRIPT = textwrap.dedent("""
+        import sys
+        import _testcapi as layer
+
+        def first(*args):
+            pass
+
+        def fails(n):
+            try:
+                layer.set_nomemory(n, n + 1)
+                layer.monitoring_enter_scope(codelike, LINE)
+            except MemoryError:
+                layer.remove_mem_hooks()
+                return True
+            layer.remove_mem_hooks()
+            return False
+
+        M = sys.monitoring
+        E = M.events
+        LINE = E.LINE.bit_length() - 1
+        codelike = layer.CodeLike(1)
+        for tool in 0, 5:
+            for event in E.PY_START, E.C_RAISE:
+                M.register_callback(tool, event, first)
+        n = 0
+        while fails(n):
+            n += 1
+            for tool in 0, 5:
+                for event in E.PY_START, E.C_RAISE:
+                    found = M.register_callback(tool, event, first)
+                    assert found is first, (n, tool, event, found)
+        print(n)
+        M.use_tool_id(3, "test")
+        M.set_events(3, E.LINE)
+        layer.monitoring_enter_scope(codelike, LINE)
+        assert codelike.states == bytes((1 << 3, 0)), codelike.states
+    """)
+
+    def test_no_memory(self):
+        # Each allocation of the first use fails in turn.
+        _, out, _ = script_helper.assert_python_ok("-c", self.SCRIPT)
+        if layer.HEADER_ADDS and sys.version_info < (3, 13):
+            self.assertGreater(int(out), 50)
 
 
 class TestTwoFiles(unittest.TestCase):
