@@ -46,16 +46,23 @@ def install(directory, pythons, log):
 
 
 def report(interpreter, source, directory, *options):
-    """Compile the sample and return what tools see of it."""
+    """Compile the sample; return what each tool sees of it, or as text how
+    that ended."""
     directory.mkdir(exist_ok=True)
     output_of(["gcc", "-shared", "-fPIC", "-O1", *interpreter.includes, *TRACE,
                *options, "-o", directory / ("sample" + interpreter.suffix),
                source])
     script = Path(__file__).resolve().parent.parent / (
         "compat/tests/cython/report.py")
-    return json.loads(output_of(
-        [interpreter.python, script],
-        env=clean_environment(PYTHONPATH=str(directory))))
+    found = {}
+    for name in REPORTS:
+        done = subprocess.run(
+            [interpreter.python, script, name], stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=clean_environment(PYTHONPATH=str(directory)))
+        found[name] = (json.loads(done.stdout) if done.returncode == 0
+                       else f"exit status {done.returncode}")
+    return found
 
 
 def test_cython(interpreter, source, directory, header, expected):
@@ -91,6 +98,6 @@ def add(outcome, found, expected, names, where):
 def describe(found, expected, name):
     """Say in a few words how a report differs."""
     if isinstance(found, str):
-        return f"{name} raises {found}"
+        return f"{name} ends with {found}"
     same = sum(found.get(key) == value for key, value in expected.items())
     return f"{name} has {same} of {len(expected)} right"

@@ -1,7 +1,8 @@
-"""Print what a profiler and a coverage tool see of sample.pyx, as JSON.
+"""Print what one tool sees of sample.pyx, as JSON: report.py NAME.
 
 "lines" is how often each line was reported, "once" what is reported to a tool
-that disables each line; both are made of LINE events.
+that disables each line; both are made of LINE events.  "profile" is what
+cProfile counts.
 """
 
 import collections
@@ -60,6 +61,6 @@ def attempt(function, *args):
 
 
 EXPECTED = sample.main()
-print(json.dumps({"lines": attempt(lines, None),
-                  "once": attempt(lines, M.DISABLE),
-                  "profile": attempt(profile)}))
+REPORTS = {"lines": (lines, None), "once": (lines, M.DISABLE),
+           "profile": (profile,)}
+print(json.dumps(attempt(*REPORTS[sys.argv[1]])))
