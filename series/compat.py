@@ -474,17 +474,17 @@ def column(results, group):
 
 
 def print_table(columns):
-    """Print the tests of each class, one column for each interpreter."""
-    groups = dict.fromkeys(test.split(".")[0] for results in columns.values()
+    """Print the tests of each class, one column for each (name, results)."""
+    groups = dict.fromkeys(test.split(".")[0] for _, results in columns
                            for test in results)
     width = max(map(len, groups))
     print()
     print("tests that pass, and after the minus those that fail as announced")
-    print(" " * width, *(f"{name:>12}" for name in columns))
+    print(" " * width, *(f"{name:>12}" for name, _ in columns))
     for group in groups:
         print(f"{group:<{width}}",
-              *(f"{column(results, group):>12}"
-                for results in columns.values()))
+              *(f"{column(results, group):>{max(12, len(name))}}"
+                for name, results in columns))
     print()
 
 
@@ -498,7 +498,7 @@ def test_compat(build):
     missing = [minor for minor in WANTED
                if minor not in {one.minor for one in interpreters}]
     tally = Tally(build)
-    columns = {}
+    columns = []
     sample = compat_cython.translate(
         build, LAYER / "cython/sample.pyx",
         [interpreter.python for interpreter in interpreters])
@@ -506,7 +506,7 @@ def test_compat(build):
         say("testing", f"{interpreter.version}{interpreter.abi}, "
                        f"{interpreter.path}")
         results = test_interpreter(tally, interpreter, build, sample)
-        columns[interpreter.name] = results
+        columns.append((interpreter.name, results))
     on_series = test_on_series(interpreters, build)
     if on_series is not None:
         tally.add("built for stock, on the series", *on_series)

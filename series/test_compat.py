@@ -1,5 +1,7 @@
 """Tests of what runs the tests of the header for unpatched interpreters."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 import re
@@ -43,6 +45,19 @@ class JudgeTest(unittest.TestCase):
             self.assertEqual(
                 compat.judge({"A.a": []}, [pattern])[2],
                 [f"{pattern} passes, which expectations.json says fails"])
+
+
+class TableTest(unittest.TestCase):
+
+    def test_columns(self):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            # Two interpreters may be of one version.
+            compat.print_table([("3.13.1", {"A.a": [], "A.b": [None]}),
+                                ("3.13.1", {"A.a": [], "B.a": []})])
+        rows = [line.split() for line in output.getvalue().splitlines()[2:]]
+        self.assertEqual(rows, [["3.13.1", "3.13.1"], ["A", "1", "-1", "1"],
+                                ["B", "0", "1"], []])
 
 
 class ExpectationsTest(unittest.TestCase):
