@@ -3,7 +3,7 @@
    (PEP 669), on every CPython from 3.12 on.
 
    Put this file into your project and include it, after Python.h or instead
-   of it, or have the compiler include it first: -include pymonitoring_compat.h.
+   of it, or have the compiler include it: -include pymonitoring_compat.h.
    It needs no library and no build step.  It is C99 and C++11, and is written
    for the full C-API, not the limited one.
 
@@ -207,8 +207,8 @@ pymonitoring_compat_refers_to(PyObject *ref, PyObject *op)
 #endif
 }
 
-/* An attribute of sys.monitoring: a new reference.  (PySys_GetObject() does not
-   tell what is wrong.) */
+/* An attribute of sys.monitoring: a new reference.  (PySys_GetObject() does
+   not tell what is wrong.) */
 static inline PyObject *
 pymonitoring_compat_attribute(const char *name)
 {
@@ -346,8 +346,8 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool,
                 interp, tool, PY_MONITORING_EVENT_C_RAISE, probe));
 }
 
-/* Check that the tables are what sys.monitoring says.  -1 if there is no memory
-   to ask it, or if the warning is an exception. */
+/* Check that the tables are what sys.monitoring says.  -1 if there is no
+   memory to ask it, or if the warning is an exception. */
 static inline int
 pymonitoring_compat_check(PyInterpreterState *interp)
 {
@@ -440,7 +440,8 @@ pymonitoring_compat_call_tools(PyThreadState *tstate,
     tstate->what_event = -1;
     tstate->tracing++;
     for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
-        PyObject **slot = &tstate->interp->monitoring_callables[tool][event->id];
+        PyObject **slot =
+            &tstate->interp->monitoring_callables[tool][event->id];
         PyObject *callback = tools >> tool & 1 ? Py_XNewRef(*slot) : NULL;
         if (callback == NULL) {
             continue;
@@ -635,7 +636,8 @@ PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
 
 /* What one interpreter knows, in its dict.  For each tool that ever disabled
    one: the name it had, and a dict from the id of a code-like to (weak
-   reference, dict of locations).  (An addition to a set may fail half done.) */
+   reference, dict of locations).  (An addition to a set may fail half
+   done.) */
 typedef struct {
     uint64_t version;               /* that it holds for */
     PyObject *get_tool;             /* sys.monitoring's */
@@ -909,7 +911,10 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         PyObject **dict = &locations->disabled[tool];
         PyObject *name = pymonitoring_compat_tool_name(locations, tool);
         err = -1;
-        if (name != NULL && (*dict != NULL || (*dict = PyDict_New()) != NULL)) {
+        if (*dict == NULL) {
+            *dict = PyDict_New();
+        }
+        if (name != NULL && *dict != NULL) {
             Py_XSETREF(locations->names[tool], Py_NewRef(name));
             PyObject *found = pymonitoring_compat_locations_of(
                 *dict, event->codelike, location);
