@@ -1,6 +1,8 @@
 """Tests of what make bench makes of its measurements, and of its charts."""
 
+import importlib.util
 import io
+import sys
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -74,6 +76,15 @@ class CountTest(unittest.TestCase):
         self.assertEqual(found, {"a": first, "b": second})
 
 
+    def test_disabled_locations_that_were_not_looked_up(self):
+        found = {LINE: {"over": 28.0}, "disabled, 1 in 1": {"over": 28.1}}
+        bench.check_look_ups(found)
+        found["disabled, 1 in 1"]["over"] = 28.0
+        with self.assertRaisesRegex(SeriesError, "disabled, 1 in 1: .* "
+                                                 "nothing was looked up"):
+            bench.check_look_ups(found)
+
+
 class OperationTest(unittest.TestCase):
     """What is measured."""
 
@@ -93,6 +104,68 @@ class OperationTest(unittest.TestCase):
 
     def test_no_scope_reads_past_stocks_array(self):
         self.assertLess(max(operations.scope_types(16)), 15)
+
+
+class Monitoring:
+    """As much of sys.monitoring as worker.py uses to prepare operations."""
+
+    events = mock.Mock(LINE=1)
+
+    def __init__(self):
+        self.callbacks = {}
+        self.listeners = set()
+
+    def use_tool_id(self, _tool, _name):
+        """Let everybody use every tool."""
+
+    def set_events(self, tool, events):
+        """Remember who listens."""
+        if events:
+            self.listeners.add(tool)
+
+    def set_local_events(self, tool, _codelike, events):
+        """Remember who listens to some code-like."""
+        self.set_events(tool, events)
+
+    def register_callback(self, tool, event, callback):
+        """Remember who is told of what."""
+        self.callbacks[tool, event] = callback
+
+
+class WorkerTest(unittest.TestCase):
+    """The worker, without an interpreter that could run it."""
+
+    def setUp(self):
+        self.monitoring = Monitoring()
+        self.loops = mock.Mock()
+        for patch in (
+                mock.patch.object(sys, "monitoring", self.monitoring,
+                                  create=True),
+                mock.patch.dict(sys.modules, loops=self.loops),
+                mock.patch.object(sys, "argv", ["worker.py", "folder"]),
+                mock.patch.object(sys, "path", [str(bench.FOLDER),
+                                                *sys.path])):
+            patch.start()
+            self.addCleanup(patch.stop)
+        spec = importlib.util.spec_from_file_location(
+            "worker", bench.FOLDER / "worker.py")
+        self.worker = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.worker)
+
+    def test_who_listens_has_a_callback_where_look_ups_are_measured(self):
+        found = [operation for operation in operations.all_operations()
+                 if operation.disabled[0] or operation.local
+                 if operation.loop == "fire_Line"]
+        self.assertGreater(len(found), 20)
+        for operation in found:
+            self.monitoring.__init__()
+            self.worker.Prepared(operation, False)
+            self.assertEqual(
+                self.monitoring.callbacks,
+                {(tool, 1): self.loops.ignore
+                 for tool in range(operation.tools)}, operation.name)
+            self.assertEqual(self.monitoring.listeners,
+                             set(range(operation.tools)), operation.name)
 
 
 class WeighTest(unittest.TestCase):

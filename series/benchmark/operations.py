@@ -184,9 +184,14 @@ def with_callbacks(told, name, callback):
 
 
 def disabled_operations():
-    """Return what disabled locations cost where they are, and elsewhere."""
+    """Return what disabled locations cost where they are, and elsewhere.
+
+    A tool that disabled a location still has a callback: one without is told
+    nothing anywhere, and its locations would not be looked up.
+    """
     line = Operation("", "fire_Line", "nothing", types=bytes([5]),
-                     listen_to=("LINE",), tools=1, stock=False)
+                     listen_to=("LINE",), tell=("LINE",), callback="c",
+                     tools=1, stock=False)
     found = []
     for codelikes, lines in DISABLED:
         found.append(replace(
@@ -197,7 +202,6 @@ def disabled_operations():
                              name=f"disabled, {lines} in 1"))
     found.append(replace(
         line, disabled=(100000, 10), others=True, twin="bare_2",
-        tell=("LINE",), callback="c",
         name="enabled, c callback, while 1000000 are disabled"))
     found.append(replace(
         line, disabled=(10, 10), tools=6,
@@ -212,8 +216,7 @@ def local_operations():
     found = [replace(local, local=count,
                      name=f"local events on {count}, c callback")
              for count in LOCAL]
-    found.append(replace(local, local=10000, others=True, callback="",
-                         tell=(), twin="nothing",
+    found.append(replace(local, local=10000, others=True, twin="nothing",
                          name="another code-like, local events on 10000"))
     return found
 

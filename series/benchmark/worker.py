@@ -91,7 +91,6 @@ class Prepared:
             monitoring.set_events(tool, E.LINE)
         self.register("LINE", loops.disable)
         loops.fire_lines(self.codelikes, self.operation.disabled[1])
-        self.register("LINE", None)
 
     def quiet_callbacks(self):
         """Disable the bytecode of the callbacks for the tools.
