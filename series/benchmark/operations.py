@@ -141,9 +141,6 @@ def workload_operations():
                 active, name=f"workload, {callback} callback, {size} numbers",
                 twin="bare_workload", tell=WORKLOAD_EVENTS, callback=callback,
                 numbers=numbers))
-        found.append(replace(
-            found[-2], twin="given_workload",
-            name=f"workload, {callback} callback, numbers at hand"))
     return found
 
 

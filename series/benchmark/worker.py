@@ -67,6 +67,9 @@ class Prepared:
         self.start_tools()
         self.locations = self.choose_locations()
         self.value, self.arguments = self.choose_target()
+        # Half of their memory is free again: without it chance decides
+        # whether each number that a loop makes has a pool begun and given up.
+        self.ints = list(range(2000, 2100))[:50]
 
     def start_tools(self):
         """Switch events on, disable locations, and register callbacks."""
@@ -144,7 +147,7 @@ class Prepared:
 
     def callbacks(self):
         """Return what the twin calls."""
-        if self.twin in ("bare_workload", "given_workload"):
+        if self.twin == "bare_workload":
             return self.callback("PY_START"), self.callback("PY_RETURN")
         return tuple(self.callback(self.operation.tell[0])
                      for _ in self.tools if self.operation.tell)
