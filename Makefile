@@ -14,6 +14,7 @@
 # make docs                         the pages of the series as HTML
 # make bench                        instructions, times and bytes beside stock
 # make bench-quick                  the goals that counting ours alone decides
+# make bench-readme                 put the figures of make bench into the README
 # make clients                      tools from the package index over a producer
 # make install prefix=P [DESTDIR=D] install the patched interpreter
 #
@@ -30,7 +31,7 @@ export CPYTHON PYTHONS
 
 .PHONY: all test compare compare-readme asan test-full test-freethreaded tsan \
 	series check-series check-series-quick faults docs bench bench-quick \
-	clients compat install clean
+	bench-readme clients compat install clean
 
 all:
 	@$(SERIES) run
@@ -78,6 +79,9 @@ bench:
 
 bench-quick:
 	@$(SERIES) bench-quick
+
+bench-readme:
+	@$(SERIES) bench-readme
 
 clients:
 	@$(SERIES) clients

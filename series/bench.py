@@ -16,16 +16,21 @@ from benchmark import operations
 import builder
 import charts
 from common import SeriesError, clean_environment, output_of, say
+from readme import Table
 
 FOLDER = Path(__file__).resolve().parent / "benchmark"
+README = Table("bench")
 STOCK, BINARY, OURS = "stock", "same binary", "ours"
 # Assertions would be timed in build/freethreaded, a debug build.
 FREETHREADED = "freethreaded-release"
 RUNS_PER_LOOP = 3       # of worker.py's count, the first one not used
 PAIRS = 11
 PAIR_NANOSECONDS = 2_000_000
-THREAD_NANOSECONDS = 40_000_000
-THREAD_ROUNDS = 9
+PROGRAM_PROCESSES = 9
+PROGRAM_RUNS = 5
+PROGRAM_NANOSECONDS = 10_000_000
+THREAD_NANOSECONDS = 20_000_000
+THREAD_ROUNDS = 25
 FREE_CORES = 1.9
 THREADED = ("LINE, c callback", "LINE, python callback",
             "disabled, 1 in 1", "disabled, 1000000 in 100000")
@@ -55,84 +60,93 @@ class Column:
                 self.folder, self.kind, *arguments]
 
 
-def measure(build, quick):
-    """Measure, print, write and draw; fail if a counted goal is missed.
-
-    The quick variant counts on the patched interpreter alone.
+def measure(series, base, build):
+    """Measure beside stock, print, write and draw; fail if a goal is missed.
     """
-    columns = prepare_columns(build, quick)
-    parts = count_all(build, columns)
-    result = {
-        "machine": platform.machine(),
-        "compiler": output_of(["gcc", "--version"]).decode().splitlines()[0],
-        "counted": {name: costs(part) for name, part in parts.items()},
-        "evaluation_loop": evaluation_loops(parts),
-        "profile": profiles(parts[OURS]),
-        "memory": weigh_all(columns[OURS]),
-        "timed": {},
-        "threads": {},
+    builder.build_stock(base, build)
+    compile_loops(build, "stock", "stock-src")
+    ours = our_column(build)
+    columns = {
+        STOCK: Column(STOCK, build, "stock", "stock", "stock"),
+        BINARY: Column(BINARY, build, "release", "stock", "ours"),
+        OURS: ours,
     }
-    check_look_ups(result["counted"][OURS])
-    if not quick:
-        result["timed"] = time_all(columns)
-        result["threads"] = time_threads(threaded_column(build))
-    goals = list(judge(result))
-    result["goals"] = goals
+    threaded = threaded_column(build)
+    result = count_and_weigh(build, columns)
+    result["timed"] = time_all(columns)
+    result["threads"] = time_threads(threaded)
+    result["goals"] = list(judge(result))
     folder = build / "bench"
     (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
+    README.keep(build, markdown(result, series.base["version"]))
     draw(folder, result)
+    finish(result)
+
+
+def measure_quick(build):
+    """Judge the goals that counting on the patched interpreter decides."""
+    result = count_and_weigh(build, {OURS: our_column(build)})
+    result["goals"] = list(judge(result))
+    finish(result)
+
+
+def finish(result):
+    """Print what was measured; fail if a goal is missed."""
+    goals = result["goals"]
     print_table(result)
     print_goals(goals)
-    missed = [goal for goal in goals if goal["counted"] and not goal["met"]]
+    missed = [goal["goal"] for goal in goals if goal["met"] is False]
     if missed:
         raise SeriesError(f"{len(missed)} of {len(goals)} goals missed, the "
-                          f"first one: {missed[0]['goal']}")
+                          f"first one: {missed[0]}")
 
 
-def prepare_columns(build, quick):
-    """Build the interpreters and the extensions."""
-    (build / "bench").mkdir(exist_ok=True)
+def our_column(build):
+    """Build the patched interpreter and the extension for it."""
     builder.build_python(build, "release")
     compile_loops(build, "release", "src")
-    columns = {OURS: Column(OURS, build, "release", "release", "ours")}
-    if not quick:
-        builder.build_python(build, "stock", source="base")
-        compile_loops(build, "stock", "base")
-        columns = {
-            STOCK: Column(STOCK, build, "stock", "stock", "stock"),
-            BINARY: Column(BINARY, build, "release", "stock", "ours"),
-            **columns,
-        }
-    return columns
+    return Column(OURS, build, "release", "release", "ours")
+
+
+def threaded_column(build):
+    """Build the free-threaded interpreter and the extension for it."""
+    builder.build_python(build, FREETHREADED, "--disable-gil")
+    compile_loops(build, FREETHREADED, "src")
+    return Column(FREETHREADED, build, FREETHREADED, FREETHREADED, "ours")
 
 
 def compile_loops(build, interpreter, source):
     """Compile loops.c against the headers of one interpreter."""
     folder = build / "bench" / interpreter
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O3", "-DNDEBUG",
                "-fwrapv", f"-I{build / source / 'Include'}",
                f"-I{build / interpreter}", "-o", folder / "loops.so",
                FOLDER / "loops.c"])
 
 
-def threaded_column(build):
-    """Build the free-threaded interpreter."""
-    builder.build_python(build, FREETHREADED, "--disable-gil")
-    compile_loops(build, FREETHREADED, "src")
-    return Column(FREETHREADED, build, FREETHREADED, FREETHREADED, "ours")
-
-
 # ------ Instructions ------
 
-def count_all(build, columns):
-    """Return for each column the counted runs of each operation."""
-    def count(column):
-        stem = build / "bench" / column.name.replace(" ", "-")
-        return count_column(column, stem)
-
+def count_and_weigh(build, columns):
+    """Return what does not depend on what else the machine does."""
     with ThreadPoolExecutor() as pool:
-        return dict(zip(columns, pool.map(count, columns.values())))
+        counting = {name: pool.submit(count_column, column,
+                                      build / "bench" / name.replace(" ", "-"))
+                    for name, column in columns.items()}
+        weighing = pool.submit(weigh_all, columns[OURS])
+    parts = {name: future.result() for name, future in counting.items()}
+    result = {
+        "machine": platform.machine(),
+        "compiler": output_of(["gcc", "--version"]).decode().splitlines()[0],
+        "counted": {name: costs(part) for name, part in parts.items()},
+        "evaluation_loop": evaluation_loops(parts),
+        "profile": profiles(parts[OURS]),
+        "memory": weighing.result(),
+        "timed": {},
+        "threads": {},
+    }
+    check_look_ups(result["counted"][OURS])
+    return result
 
 
 def count_column(column, stem):
@@ -305,22 +319,22 @@ class Server:
 
 def time_all(columns):
     """Return the times of each operation on stock and ours, run in turn."""
+    programs = operations.program_operations()
     found = {}
     with Server(columns[STOCK]) as stock, Server(columns[OURS]) as ours:
         for operation in operations.all_operations():
-            if operation.stock:
-                stock.ask("prepare", operation.name)
-                ours.ask("prepare", operation.name)
+            if operation.stock and operation not in programs:
                 found[operation.name] = time_pairs(stock, ours, operation)
-                stock.ask("end")
-                ours.ask("end")
     say("timed", f"{len(found)} operations, {PAIRS} pairs of each")
+    found.update(time_programs(columns))
     return found
 
 
 def time_pairs(stock, ours, operation):
     """Return the nanoseconds of both and the ratio with its quartiles."""
     loop = operation.loop
+    for server in (stock, ours):
+        server.ask("prepare", operation.name)
     n = rounds_for(stock, loop, operation.lengths[0], PAIR_NANOSECONDS)
     times = []
     for pair in range(PAIRS):
@@ -328,12 +342,58 @@ def time_pairs(stock, ours, operation):
         both = [server.ask("run", loop, n)
                 for server in ((stock, ours), (ours, stock))[pair % 2]]
         times.append(both if pair % 2 == 0 else both[::-1])
-    low, middle, high = statistics.quantiles(
-        [mine / theirs for theirs, mine in times], n=4)
+    for server in (stock, ours):
+        server.ask("end")
     each = n * operation.events
     return {"stock_ns": min(theirs for theirs, _ in times) / each,
             "ours_ns": min(mine for _, mine in times) / each,
-            "ratio": middle, "low": low, "high": high}
+            **quartiles([mine / theirs for theirs, mine in times])}
+
+
+def quartiles(ratios):
+    """Return the ratio in the middle, and the quartiles beside it."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return {"ratio": middle, "low": low, "high": high}
+
+
+def time_programs(columns):
+    """Return the times of the programs, and what is noise for their ratio.
+
+    That is how far a second stock interpreter is from the first.  All are new
+    processes each time: where their memory lies is chance too.
+    """
+    programs = operations.program_operations()
+    best = {operation.name: [] for operation in programs}
+    for _ in range(PROGRAM_PROCESSES):
+        with Server(columns[STOCK]) as first, \
+                Server(columns[STOCK]) as second, \
+                Server(columns[OURS]) as ours:
+            for operation in programs:
+                best[operation.name].append(
+                    time_program((first, second, ours), operation))
+    found = {}
+    for name, times in best.items():
+        noise = [max(one / two, two / one) for one, two, _ in times]
+        found[name] = {"stock_ns": min(min(each[:2]) for each in times),
+                       "ours_ns": min(each[2] for each in times),
+                       **quartiles([mine / one for one, _, mine in times]),
+                       "noise": max(noise)}
+    say("timed", f"{len(found)} programs, in {PROGRAM_PROCESSES} processes "
+                 f"each")
+    return found
+
+
+def time_program(servers, operation):
+    """Return the least nanoseconds that a program takes on each server."""
+    for server in servers:
+        server.ask("prepare", operation.name)
+    n = rounds_for(servers[0], "call", operation.lengths[0],
+                   PROGRAM_NANOSECONDS)
+    rounds = [[server.ask("run", "call", n) for server in servers]
+              for _ in range(PROGRAM_RUNS)]
+    for server in servers:
+        server.ask("end")
+    return [min(times) / n for times in zip(*rounds)]
 
 
 def rounds_for(server, loop, n, nanoseconds):
@@ -376,74 +436,89 @@ def time_loop(server, loop):
 # ------ Goals ------
 
 def judge(result):
-    """Yield each goal as {goal, limit, stock, ours, met, counted}."""
-    ours = result["counted"][OURS]
-    stock = result["counted"].get(STOCK, {})
+    """Yield each goal as {goal, limit, stock, ours, met}.
 
+    met is None where the machine does not allow to say.
+    """
+    counted = result["counted"]
+    yield from judge_counted(counted[OURS], counted.get(STOCK, {}))
+    yield from judge_memory(result["memory"])
+    loops = result["evaluation_loop"]
+    for program, count in loops.get(STOCK, {}).items():
+        ratio = loops[OURS][program] / count
+        yield goal(f"instructions of the evaluation loop in {program}, ours "
+                   f"and stock's", max(ratio, 1 / ratio), 1.0001)
+    for name, times in result["timed"].items():
+        if "noise" in times:
+            yield goal(f"time of {name}, over stock's; the limit is stock's "
+                       f"own noise", times["ratio"], times["noise"])
+    yield from judge_threads(result["threads"])
+
+
+def judge_counted(ours, stock):
+    """Yield the goals for instructions."""
     def counted(text, name, limit):
-        theirs = stock.get(name, {}).get("over")
-        return goal(text, ours[name]["over"], limit, theirs)
+        return goal(text, ours[name]["over"], limit,
+                    stock.get(name, {}).get("over"))
 
-    workload = "workload"
-    yield counted("nobody listens", f"{workload}, nobody listens", 30)
-    stack = f"{workload} on the stack, nobody listens"
-    yield counted("7 states on the stack, no tool yet",
-                  f"{stack}, no tool yet", 50)
-    yield counted("7 states on the stack", stack, 50)
-    yield counted("a tool listens, no callback", f"{workload}, no callback",
-                  30)
-    for callback, limit in (("c", 45), ("python", 60)):
-        for numbers in ("small numbers", "large numbers", "numbers at hand"):
-            name = f"{workload}, {callback} callback, {numbers}"
-            yield counted(name.partition(", ")[2], name, limit)
+    idle = "workload, nobody listens"
+    yield counted("nobody listens: enter, 10 events, exit", idle, 30)
+    stack = "workload on the stack, nobody listens"
+    for when in (", no tool yet", ""):
+        yield counted(f"the same, 7 states on the C stack, version 0{when}",
+                      stack + when, 50)
+    yield counted("a tool listens, no callback, per event",
+                  "workload, no callback", 30)
+    for callback, title, limit in (("c", "C", 45), ("python", "Python", 60)):
+        for size, numbers in (("small", "numbers up to 256"),
+                              ("large", "numbers around 1,000")):
+            yield counted(f"{title} callback, {numbers}, over a bare "
+                          f"vectorcall of it",
+                          f"workload, {callback} callback, {size} numbers",
+                          limit)
     yield goal("a disabled location, the dearest of 1 to 1,000,000",
                max(cost["over"] for name, cost in ours.items()
                    if name.startswith("disabled")), 60)
-    for codelikes, lines, size in result["memory"]:
+    changes = [cost["over"] for name, cost in ours.items()
+               if name.startswith("set_events")]
+    yield goal("set_events, most to remember over nothing to remember",
+               max(changes) / changes[0], 1.01)
+
+
+def judge_memory(memory):
+    """Yield the goals for bytes."""
+    for codelikes, lines, size in memory:
         if codelikes * lines == 1000000:
             yield goal(f"bytes of each of 1,000,000 disabled locations in "
                        f"{codelikes:,}", size / 1000000, 64)
         elif lines:
             yield goal("bytes of a code-like with one disabled location",
                        size / codelikes, 200)
-    changes = [cost["over"] for name, cost in ours.items()
-               if name.startswith("set_events")]
-    yield goal("set_events with most to remember, over with nothing",
-               max(changes) / changes[0], 1.01)
-    loops = result["evaluation_loop"]
-    for program, count in loops.get(STOCK, {}).items():
-        yield goal(f"evaluation loop in {program}, over stock's",
-                   loops[OURS][program] / count, 1.0001)
-    yield from judge_threads(result["threads"])
 
 
 def judge_threads(threads):
-    """Yield the goals of two threads, which times decide.
+    """Yield the goals of two threads, if they ran.
 
-    There are none while other work takes the second core away.
+    They are not judged while other work takes the second core away.
     """
-    if threads and threads[EMPTY]["throughput"] < FREE_CORES:
-        say("threads", f"not judged: two empty loops reach only "
-                       f"{threads[EMPTY]['throughput']:.2f} times one")
-        return
-    bare = {}
-    for name, times in threads.items():
-        operation, _, loop = name.rpartition(": ")
-        if loop.startswith("bare_"):
-            bare[operation] = times["throughput"]
     for name, times in threads.items():
         operation, _, loop = name.rpartition(": ")
         if loop.startswith("fire_"):
-            enough = min(1.9, 0.95 * bare.get(operation, 2))
-            yield {"goal": f"two threads, {operation}", "limit": enough,
-                   "stock": None, "ours": times["throughput"],
-                   "met": times["throughput"] >= enough, "counted": False}
+            bare = [times["throughput"] for name, times in threads.items()
+                    if name.startswith(f"{operation}: bare_")]
+            judged = goal(f"{operation}: two threads' throughput over one's",
+                          times["throughput"],
+                          min(1.9, 0.95 * min(bare, default=2)), least=True)
+            if threads[EMPTY]["throughput"] < FREE_CORES:
+                judged["met"] = None
+            yield judged
 
 
-def goal(text, value, limit, stock=None):
-    """Return a goal whose value must not exceed a limit."""
+def goal(text, value, limit, stock=None, least=False):
+    """Return a goal whose value must be a limit at most, or at least."""
     return {"goal": text, "limit": limit, "stock": stock, "ours": value,
-            "met": value <= limit, "counted": True}
+            "least": least,
+            "met": value >= limit if least else value <= limit}
 
 
 # ------ What is shown ------
@@ -484,16 +559,63 @@ def ratio(times):
 
 
 def print_goals(goals):
-    """Print the goals and whether each is met."""
-    print(f"\n{'goal':<62}{'limit':>8}{'stock':>9}{'ours':>9}")
+    """Print the goals, whether each is met, and how many are."""
+    print(f"\n{'goal':<74}{'limit':>9}{'stock':>9}{'ours':>9}")
     for one in goals:
-        stock = "-" if one["stock"] is None else f"{one['stock']:.1f}"
-        digits = 1 if one["limit"] > 10 else 4
-        print(f"{one['goal']:<62}{one['limit']:>8.{digits}f}{stock:>9}"
-              f"{one['ours']:>9.{digits}f}  "
-              f"{'met' if one['met'] else 'MISSED'}")
-    met = sum(one["met"] for one in goals)
-    print(f"{met} of {len(goals)} goals met", flush=True)
+        limit, stock, ours, verdict = goal_cells(one)
+        print(f"{one['goal']:<74}{limit:>9}{stock:>9}{ours:>9}  {verdict}")
+    left_out = sum(one["met"] is None for one in goals)
+    print(f"{sum(one['met'] is True for one in goals)} of {len(goals)} goals "
+          f"met" + (f", {left_out} not judged: no second core was free"
+                    if left_out else ""), flush=True)
+
+
+def goal_cells(one):
+    """Return limit, stock, ours and verdict of a goal as text."""
+    digits = 1 if one["limit"] >= 10 else 2 if one["least"] else 4
+    stock = "-" if one["stock"] is None else f"{one['stock']:.{digits}f}"
+    verdict = {True: "met", False: "MISSED", None: "not judged"}[one["met"]]
+    return (f"{'>=' if one['least'] else '<='} {one['limit']:.{digits}f}",
+            stock, f"{one['ours']:.{digits}f}", verdict)
+
+
+def markdown(result, version):
+    """Return the goals, and what each event costs, as the README shows them.
+    """
+    lines = [f"Counted by callgrind on {result['machine']}, without PGO, by "
+             f"`{result['compiler']}`.", "",
+             f"| | stock {version} | with the series | goal | |",
+             "|---|---:|---:|---:|---|"]
+    for one in result["goals"]:
+        limit, stock, ours, verdict = goal_cells(one)
+        lines.append(f"| {one['goal']} | {stock} | {ours} | {limit} "
+                     f"| {verdict} |")
+    counted = result["counted"]
+    kinds = ("inactive", "no callback", "c callback", "python callback",
+             "c callback of 6 tools")
+    lines += ["", "<details>", "<summary>Each event by itself, and scopes: "
+              "instructions over the bare loop or the bare calls, stock / "
+              "with the series</summary>", "",
+              f"| | {' | '.join(kinds)} |".replace(" c ", " C ").replace(
+                  "python", "Python"),
+              "|---|---:|---:|---:|---:|---:|"]
+
+    def both(name):
+        return " / ".join(f"{counted[column][name]['over']:.0f}"
+                          for column in (STOCK, OURS))
+
+    for event in operations.EVENTS:
+        cells = [both(f"{event.name}, {kind}") for kind in kinds]
+        lines.append(f"| {event.name} | {' | '.join(cells)} |")
+    lines += ["", "| enter and exit | 1 event type | 8 | 16 |",
+              "|---|---:|---:|---:|"]
+    for kind in ("unchanged, nobody listens", "unchanged, a tool listens",
+                 "after a change, nobody listens",
+                 "after a change, a tool listens"):
+        cells = [both(f"scope of {length}, {kind}")
+                 for length in operations.LENGTHS]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "</details>", ""])
 
 
 def draw(folder, result):

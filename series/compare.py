@@ -15,7 +15,8 @@ import signal
 import subprocess
 
 import builder
-from common import SeriesError, clean_environment, output_of, print_tail, say
+from common import SeriesError, clean_environment, output_of, print_tail
+from readme import Table
 import testing
 
 LAYER = "Modules/_testcapi/monitoring.c"
@@ -39,8 +40,7 @@ print(*names(unittest.defaultTestLoader.loadTestsFromModule({TESTS})))
 """
 TIMEOUT = 120
 COLUMNS = ("stock", "ours")
-START = "<!-- The table of make compare: make compare-readme writes it. -->"
-END = "<!-- The end of the table. -->"
+README = Table("compare")
 
 
 def compare(series, base, build):
@@ -55,18 +55,12 @@ def compare(series, base, build):
     names = [test_names(python) for python in pythons][-1]
     results = measure(names, pythons, place)
     fragment = markdown(results, series.base["version"])
-    table_file(build).write_text(fragment, encoding="utf-8")
-    say("table", str(table_file(build)))
+    README.keep(build, fragment)
     check_ours(results, place)
     check_readme(series.root / "README.md", fragment)
     print(f"{len(results)} tests: " + "; ".join(
         f"{column} {counted(results, i)}"
         for i, column in enumerate(COLUMNS)), flush=True)
-
-
-def table_file(build):
-    """Return where the table is written."""
-    return build / "compare.md"
 
 
 def build_layer(build, python, place):
@@ -205,7 +199,7 @@ def check_ours(results, place):
 
 def check_readme(readme, fragment):
     """Fail if the README shows another table."""
-    if table_rows(split_readme(readme)[1]) != table_rows(fragment):
+    if table_rows(README.split(readme)[1]) != table_rows(fragment):
         raise SeriesError(f"{readme.name}: its table is not what was "
                           f"measured, make compare-readme puts it in")
 
@@ -217,25 +211,3 @@ def table_rows(fragment):
     """
     return [re.sub(r"crash \(\w+\)|timeout", "FAILED", line)
             for line in fragment.splitlines() if line.startswith("|")]
-
-
-def split_readme(readme):
-    """Return the text up to the table, the table and the text after it."""
-    before, start, rest = readme.read_text(encoding="utf-8").partition(START)
-    table, end, after = rest.partition(END)
-    if not start or not end:
-        raise SeriesError(f"{readme.name}: lacks the line '{START}', or "
-                          f"'{END}' below it")
-    return before + start, table, end + after
-
-
-def write_readme(root, build):
-    """Put the table that was measured last into the README."""
-    if not table_file(build).is_file():
-        raise SeriesError(f"{table_file(build)}: does not exist, "
-                          f"make compare writes it")
-    readme = root / "README.md"
-    before, _, after = split_readme(readme)
-    fragment = table_file(build).read_text(encoding="utf-8")
-    readme.write_text(f"{before}\n\n{fragment}\n{after}", encoding="utf-8")
-    say("table", f"{readme.name}, from {table_file(build)}")

@@ -9,6 +9,7 @@ if sys.version_info < (3, 9):
     sys.exit("series.py needs Python 3.9 or later: apt-get install python3")
 
 import fcntl
+from functools import partial
 import os
 from pathlib import Path
 
@@ -76,9 +77,9 @@ def compare_with_stock():
     compare.compare(*prepare())
 
 
-def write_readme():
-    """Put the table of the last comparison into the README."""
-    compare.write_readme(ROOT, Path(os.path.relpath(ROOT / "build")))
+def write_readme(table):
+    """Put a table that was measured before into the README."""
+    table.write(ROOT, Path(os.path.relpath(ROOT / "build")))
 
 
 def test_asan():
@@ -146,13 +147,13 @@ def build_docs():
 def measure():
     """Measure what the API costs, beside stock."""
     builder.check_prerequisites("valgrind")
-    bench.measure(prepare()[-1], quick=False)
+    bench.measure(*prepare())
 
 
 def measure_quick():
     """Check the goals that counting on the patched interpreter decides."""
     builder.check_prerequisites("valgrind")
-    bench.measure(prepare()[-1], quick=True)
+    bench.measure_quick(prepare()[-1])
 def check_clients():
     """Run real tools over a producer, on the release interpreter."""
     builder.check_prerequisites()
@@ -177,7 +178,7 @@ COMMANDS = {
     "run": run,
     "test": test,
     "compare": compare_with_stock,
-    "compare-readme": write_readme,
+    "compare-readme": partial(write_readme, compare.README),
     "asan": test_asan,
     "test-full": test_full,
     "test-freethreaded": test_freethreaded,
@@ -190,6 +191,7 @@ COMMANDS = {
     "docs": build_docs,
     "bench": measure,
     "bench-quick": measure_quick,
+    "bench-readme": partial(write_readme, bench.README),
     "clients": check_clients,
     "install": install,
 }

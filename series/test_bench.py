@@ -1,5 +1,6 @@
 """Tests of what make bench makes of its measurements, and of its charts."""
 
+import contextlib
 import importlib.util
 import io
 import sys
@@ -198,28 +199,130 @@ class GoalTest(unittest.TestCase):
         self.assertTrue(bench.goal("g", 30, 30)["met"])
         self.assertFalse(bench.goal("g", 30.1, 30)["met"])
 
-    def judge_threads(self, throughput, bare):
+    def judge_threads(self, throughput, bare, empty=2.0):
         """Return whether a throughput is enough beside the bare one."""
-        goals = list(bench.judge_threads({
-            bench.EMPTY: {"throughput": 2.0},
+        judged, = bench.judge_threads({
+            bench.EMPTY: {"throughput": empty},
             "LINE: fire_Line": {"throughput": throughput},
-            "LINE: bare_2": {"throughput": bare}}))
-        self.assertEqual(len(goals), 1)
-        return goals[0]["met"]
+            "LINE: bare_2": {"throughput": bare}})
+        return judged["met"]
 
     def test_two_threads(self):
-        self.assertTrue(self.judge_threads(1.9, 2.0))
-        self.assertFalse(self.judge_threads(1.8, 1.95))
+        self.assertIs(self.judge_threads(1.9, 2.0), True)
+        self.assertIs(self.judge_threads(1.8, 1.95), False)
         # What bare calls do not reach is not asked for.
-        self.assertTrue(self.judge_threads(1.0, 1.05))
-        self.assertFalse(self.judge_threads(0.9, 1.05))
+        self.assertIs(self.judge_threads(1.0, 1.05), True)
+        self.assertIs(self.judge_threads(0.9, 1.05), False)
 
     def test_threads_are_not_judged_without_two_cores(self):
-        threads = {bench.EMPTY: {"throughput": 1.4},
-                   "LINE: fire_Line": {"throughput": 1.0}}
-        with mock.patch.object(bench, "say") as say:
-            self.assertEqual(list(bench.judge_threads(threads)), [])
-        self.assertIn("reach only 1.40 times one", say.call_args[0][1])
+        self.assertIsNone(self.judge_threads(1.9, 1.9, empty=1.8))
+
+    def judge(self, **changes):
+        """Return what is judged of a run in which every goal is just met."""
+        ours = dict.fromkeys(
+            [operation.name for operation in operations.all_operations()], 0)
+        for callback, limit in (("c", 45), ("python", 60)):
+            for size in ("small", "large"):
+                ours[f"workload, {callback} callback, {size} numbers"] = limit
+        ours.update({
+            "workload, nobody listens": 30,
+            "workload on the stack, nobody listens": 50,
+            "workload on the stack, nobody listens, no tool yet": 50,
+            "workload, no callback": 30, "disabled, 1000 in 100": 60,
+            "set_events": 1000, "set_events, local events on 10000": 1010})
+        ours.update(changes.pop("ours", {}))
+        result = {
+            "counted": {bench.OURS: {name: {"over": cost}
+                                     for name, cost in ours.items()}},
+            "memory": [(1000, 1000, 64000000), (100000, 1, 20000000),
+                       (10000, 0, 9**9)],
+            "evaluation_loop": {bench.STOCK: {"nbody": 10**6},
+                                bench.OURS: {"nbody": 10**6 + 90}},
+            "timed": {"program nbody": {"ratio": 1.01, "noise": 1.01},
+                      "LINE, inactive": {"ratio": 9}},
+            "threads": {bench.EMPTY: {"throughput": 1.9},
+                        "LINE: fire_Line": {"throughput": 1.9}}}
+        result.update(changes)
+        return list(bench.judge(result))
+
+    def test_every_goal_is_judged(self):
+        judged = self.judge()
+        self.assertEqual([one["goal"] for one in judged if not one["met"]],
+                         [])
+        self.assertEqual(len(judged), 15)
+
+    def test_each_goal_can_be_missed(self):
+        over = [{"ours": {one: cost}} for one, cost in (
+            ("workload, nobody listens", 30.1),
+            ("workload on the stack, nobody listens", 51),
+            ("workload on the stack, nobody listens, no tool yet", 51),
+            ("workload, no callback", 31),
+            ("workload, c callback, small numbers", 46),
+            ("workload, c callback, large numbers", 46),
+            ("workload, python callback, small numbers", 61),
+            ("workload, python callback, large numbers", 61),
+            ("disabled, 1000000 in 1", 61),
+            ("disabled for 6 tools, 100 in 10", 61),
+            ("set_events, 1000000 disabled in 100000", 1011))]
+        over += [
+            {"memory": [(1, 1000000, 64000001)]},
+            {"memory": [(100000, 1, 20000001)]},
+            {"evaluation_loop": {bench.STOCK: {"nbody": 10**6},
+                                 bench.OURS: {"nbody": 10**6 + 101}}},
+            {"evaluation_loop": {bench.STOCK: {"nbody": 10**6},
+                                 bench.OURS: {"nbody": 10**6 - 101}}},
+            {"timed": {"program nbody": {"ratio": 1.02, "noise": 1.01}}},
+            {"threads": {bench.EMPTY: {"throughput": 2},
+                         "LINE: fire_Line": {"throughput": 1.8}}}]
+        for change in over:
+            missed = [one for one in self.judge(**change) if not one["met"]]
+            self.assertEqual(len(missed), 1, change)
+
+    def finish(self, *goals):
+        """Return what is told of goals, and the last line before an error."""
+        output = io.StringIO()
+        error = None
+        with mock.patch.object(bench, "print_table"), \
+                contextlib.redirect_stdout(output):
+            try:
+                bench.finish({"goals": goals})
+            except SeriesError as caught:
+                error = str(caught)
+        return output.getvalue().splitlines()[-1], error
+
+    def test_the_last_line_and_what_fails(self):
+        met, missed = bench.goal("a", 1, 1), bench.goal("b", 2, 1)
+        left_out = dict(missed, met=None)
+        self.assertEqual(self.finish(met, met), ("2 of 2 goals met", None))
+        self.assertEqual(self.finish(met, missed),
+                         ("1 of 2 goals met",
+                          "1 of 2 goals missed, the first one: b"))
+        self.assertEqual(self.finish(met, left_out),
+                         ("1 of 2 goals met, 1 not judged: no second core "
+                          "was free", None))
+
+
+class ReadmeTest(unittest.TestCase):
+    """What goes into the README."""
+
+    def test_goals_events_and_scopes(self):
+        counted = {operation.name: {"over": 7.4}
+                   for operation in operations.all_operations()}
+        text = bench.markdown({
+            "machine": "m", "compiler": "c",
+            "counted": {bench.STOCK: counted, bench.OURS: counted},
+            "goals": [bench.goal("g", 30, 31.5, 45),
+                      bench.goal("t", 1.5, 1.9, least=True)]}, "9.9.9")
+        self.assertIn("| | stock 9.9.9 | with the series | goal | |\n", text)
+        self.assertIn("| g | 45.0 | 30.0 | <= 31.5 | met |\n", text)
+        self.assertIn("| t | - | 1.50 | >= 1.90 | MISSED |\n", text)
+        self.assertIn(f"| LINE |{' 7 / 7 |' * 5}\n", text)
+        self.assertIn(f"| unchanged, a tool listens |{' 7 / 7 |' * 3}\n",
+                      text)
+
+    def test_there_is_a_place_for_it(self):
+        readme = Path(__file__).resolve().parent.parent / "README.md"
+        bench.README.split(readme)
 
 
 class ChartTest(unittest.TestCase):

@@ -1185,19 +1185,19 @@ class CompareTest(FixtureCase):
 
     def readme(self, between):
         """Write a README with something between the marks."""
-        self.put("README.md", f"a\n{compare.START}\n{between}\n"
-                              f"{compare.END}\nb\n".encode())
+        self.put("README.md", f"a\n{compare.README.start}\n{between}\n"
+                              f"{compare.README.end}\nb\n".encode())
         return self.root / "README.md"
 
     def test_readme(self):
         fragment = compare.markdown(TABLE, "9.9.9")
-        write(compare.table_file(self.build), fragment.encode())
+        write(compare.README.file(self.build), fragment.encode())
         for between in ("", "old", fragment):
             readme = self.readme(between)
-            compare.write_readme(self.root, self.build)
+            compare.README.write(self.root, self.build)
             self.assertEqual(readme.read_text(),
-                             f"a\n{compare.START}\n\n{fragment}\n"
-                             f"{compare.END}\nb\n")
+                             f"a\n{compare.README.start}\n\n{fragment}\n"
+                             f"{compare.README.end}\nb\n")
             compare.check_readme(readme, fragment)
 
     def test_stock_may_fail_in_another_way(self):
@@ -1217,7 +1217,7 @@ class CompareTest(FixtureCase):
                              "make compare-readme puts it in")
 
     def test_readme_without_marks(self):
-        for mark in (compare.START, compare.END):
+        for mark in (compare.README.start, compare.README.end):
             readme = self.readme("")
             readme.write_text(readme.read_text().replace(mark, ""))
             with self.assertRaisesRegex(SeriesError, "lacks the line"):
@@ -1226,7 +1226,7 @@ class CompareTest(FixtureCase):
     def test_nothing_measured(self):
         with self.assertRaisesRegex(SeriesError, "does not exist, make "
                                                  "compare writes it"):
-            compare.write_readme(self.root, self.build)
+            compare.README.write(self.root, self.build)
 class ClientsTest(unittest.TestCase):
     WITHOUT = {"told": 0, "lines": [1, 2], "missing": [3], "branches": None}
     WITH = {**WITHOUT, "told": 5}

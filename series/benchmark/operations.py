@@ -13,6 +13,7 @@ DISABLED = ((1, 1), (10, 1), (10, 10), (100, 10), (1000, 10), (10000, 10),
 DISABLED_IN_ONE = (1, 10, 100, 1000, 10000, 100000, 1000000)
 LOCAL = (1, 10, 100, 1000, 10000)
 TOOLS = (1, 2, 6)
+LENGTHS = (1, 8, 16)    # of a scope
 WORKLOAD_EVENTS = ("PY_START", "LINE", "PY_RETURN")
 PROGRAMS = ("nbody", "fannkuch", "scheduler", "words", "generators")
 
@@ -118,7 +119,7 @@ def scope_operations():
     found = []
     for tools in (0, 1):
         who = "a tool listens" if tools else "nobody listens"
-        for length in (1, 8, 16):
+        for length in LENGTHS:
             scope = Operation(f"scope of {length}, unchanged, {who}", "scope",
                               "bare_scope", types=scope_types(length),
                               tools=tools, listen_to=("LINE",))
