@@ -27,11 +27,13 @@ RUNS_PER_LOOP = 3       # of worker.py's count, the first one not used
 PAIRS = 11
 PAIR_NANOSECONDS = 2_000_000
 PROGRAM_PROCESSES = 9
-PROGRAM_RUNS = 5
-PROGRAM_NANOSECONDS = 10_000_000
-THREAD_NANOSECONDS = 20_000_000
-THREAD_ROUNDS = 25
-FREE_CORES = 1.9
+PROGRAM_RUNS = 30
+# Equal code is so much faster or slower for where the linker puts it; where
+# two stock interpreters are further apart than the second, a ratio is no news.
+LEAST_NOISE, MOST_NOISE = 1.02, 1.05
+THREAD_NANOSECONDS = 5_000_000
+THREAD_ROUNDS = 40, 160         # at least and at most
+FREE_CORES = 1.9        # what two threads reach that share nothing
 THREADED = ("LINE, c callback", "LINE, python callback",
             "disabled, 1 in 1", "disabled, 1000000 in 100000")
 MEMORY = ((100000, 10), (1000, 1000), (1, 1000000), (100000, 1), (10000, 0))
@@ -41,7 +43,7 @@ PROFILED = (
     "LINE, c callback", "LINE, c callback, large numbers",
     "disabled, 1000000 in 100000", "local events on 10000, c callback",
     "another code-like, local events on 10000")
-EMPTY = "an empty loop"
+EMPTY = "nothing"       # the loop of loops.c
 EVAL_LOOP = "_PyEval_EvalFrameDefault"
 
 
@@ -377,7 +379,7 @@ def time_programs(columns):
         found[name] = {"stock_ns": min(min(each[:2]) for each in times),
                        "ours_ns": min(each[2] for each in times),
                        **quartiles([mine / one for one, _, mine in times]),
-                       "noise": max(noise)}
+                       "noise": quartiles(noise)["high"]}
     say("timed", f"{len(found)} programs, in {PROGRAM_PROCESSES} processes "
                  f"each")
     return found
@@ -387,13 +389,12 @@ def time_program(servers, operation):
     """Return the least nanoseconds that a program takes on each server."""
     for server in servers:
         server.ask("prepare", operation.name)
-    n = rounds_for(servers[0], "call", operation.lengths[0],
-                   PROGRAM_NANOSECONDS)
-    rounds = [[server.ask("run", "call", n) for server in servers]
+    # Runs are short, so that some are not interrupted by other work.
+    rounds = [[server.ask("run", "call", 1) for server in servers]
               for _ in range(PROGRAM_RUNS)]
     for server in servers:
         server.ask("end")
-    return [min(times) / n for times in zip(*rounds)]
+    return [min(times) for times in zip(*rounds)]
 
 
 def rounds_for(server, loop, n, nanoseconds):
@@ -405,7 +406,8 @@ def rounds_for(server, loop, n, nanoseconds):
 def time_threads(column):
     """Return what two threads get done in the time of one's work.
 
-    The empty loop tells what the machine can give just now.
+    Beside each operation are timed its bare calls, if it has any, and an empty
+    loop, which tells what the machine can give meanwhile.
     """
     known = {operation.name: operation
              for operation in operations.all_operations()}
@@ -413,24 +415,35 @@ def time_threads(column):
     with Server(column) as server:
         for name in THREADED:
             twin = server.ask("prepare", name)
-            for loop in (known[name].loop, twin):
-                if loop != "nothing":
-                    found[f"{name}: {loop}"] = time_loop(server, loop)
-                elif EMPTY not in found:
-                    found[EMPTY] = time_loop(server, loop)
+            found[name] = time_loops(
+                server, dict.fromkeys((known[name].loop, twin, EMPTY)))
             server.ask("end")
-    say("timed", f"{len(found)} loops in 1 and 2 threads")
+    say("timed", f"{len(found)} operations in 1 and 2 threads")
     return found
 
 
-def time_loop(server, loop):
-    """Return nanoseconds per round and thread, and the gain of a second."""
-    n = rounds_for(server, loop, 1024, THREAD_NANOSECONDS)
-    best = {threads: min(server.ask("threads", loop, n, threads)
-                         for _ in range(THREAD_ROUNDS))
-            for threads in (1, 2)}
-    return {"1": best[1] / n, "2": best[2] / n,
-            "throughput": 2 * best[1] / best[2]}
+def time_loops(server, loops):
+    """Return {loop: nanoseconds in 1 and in 2 threads, throughput of 2}.
+
+    Other work only adds to a time, hence the least of many, and of more while
+    two threads do not get all that two cores can give.
+    """
+    rounds = {loop: rounds_for(server, loop, 1024, THREAD_NANOSECONDS)
+              for loop in loops}
+    best = {}
+    for done in range(THREAD_ROUNDS[1]):
+        for loop, n in rounds.items():
+            for threads in (1, 2):
+                each = server.ask("threads", loop, n, threads) / n
+                key = loop, threads
+                best[key] = min(each, best.get(key, each))
+        found = {loop: {"1": best[loop, 1], "2": best[loop, 2],
+                        "throughput": 2 * best[loop, 1] / best[loop, 2]}
+                 for loop in loops}
+        if done >= THREAD_ROUNDS[0] and all(
+                times["throughput"] >= FREE_CORES for times in found.values()):
+            break
+    return found
 
 
 # ------ Goals ------
@@ -445,13 +458,16 @@ def judge(result):
     yield from judge_memory(result["memory"])
     loops = result["evaluation_loop"]
     for program, count in loops.get(STOCK, {}).items():
-        ratio = loops[OURS][program] / count
-        yield goal(f"instructions of the evaluation loop in {program}, ours "
-                   f"and stock's", max(ratio, 1 / ratio), 1.0001)
+        yield goal(f"instructions of the evaluation loop in {program}, more "
+                   f"or less than stock's", abs(loops[OURS][program] - count),
+                   0)
     for name, times in result["timed"].items():
         if "noise" in times:
-            yield goal(f"time of {name}, over stock's; the limit is stock's "
-                       f"own noise", times["ratio"], times["noise"])
+            judged = goal(f"time of {name}, over stock's; the limit is noise",
+                          times["ratio"], max(LEAST_NOISE, times["noise"]))
+            if times["noise"] > MOST_NOISE:
+                judged["met"] = None
+            yield judged
     yield from judge_threads(result["threads"])
 
 
@@ -501,17 +517,16 @@ def judge_threads(threads):
 
     They are not judged while other work takes the second core away.
     """
-    for name, times in threads.items():
-        operation, _, loop = name.rpartition(": ")
-        if loop.startswith("fire_"):
-            bare = [times["throughput"] for name, times in threads.items()
-                    if name.startswith(f"{operation}: bare_")]
-            judged = goal(f"{operation}: two threads' throughput over one's",
-                          times["throughput"],
-                          min(1.9, 0.95 * min(bare, default=2)), least=True)
-            if threads[EMPTY]["throughput"] < FREE_CORES:
-                judged["met"] = None
-            yield judged
+    for name, loops in threads.items():
+        reached = {loop.partition("_")[0]: times["throughput"]
+                   for loop, times in loops.items()}
+        judged = goal(f"{name}: two threads' throughput over one's",
+                      reached["fire"],
+                      min(FREE_CORES, 0.95 * reached.get("bare", 2)),
+                      least=True)
+        if reached[EMPTY] < FREE_CORES:
+            judged["met"] = None
+        yield judged
 
 
 def goal(text, value, limit, stock=None, least=False):
@@ -540,9 +555,18 @@ def print_table(result):
         what = f"disabled in {codelikes}" if lines else "local events"
         count = codelikes * (lines or 1)
         print(f"{count:>9,} {what:<40} {size:>11,}, {size / count:.1f} each")
-    for name, times in result["threads"].items():
+    if result["threads"]:
+        print("\nthreads")
+    for name, times in threaded_rows(result):
         print(f"{name:<50} {times['1']:8.1f} ns, in two threads "
               f"{times['2']:8.1f} ns, {times['throughput']:.2f} times")
+
+
+def threaded_rows(result):
+    """Return (what ran in threads, its times) for all of it."""
+    return [(f"{name}: {loop}", times)
+            for name, loops in result["threads"].items()
+            for loop, times in loops.items()]
 
 
 def cell(value):
@@ -566,13 +590,13 @@ def print_goals(goals):
         print(f"{one['goal']:<74}{limit:>9}{stock:>9}{ours:>9}  {verdict}")
     left_out = sum(one["met"] is None for one in goals)
     print(f"{sum(one['met'] is True for one in goals)} of {len(goals)} goals "
-          f"met" + (f", {left_out} not judged: no second core was free"
+          f"met" + (f", {left_out} not judged: the machine was busy"
                     if left_out else ""), flush=True)
 
 
 def goal_cells(one):
     """Return limit, stock, ours and verdict of a goal as text."""
-    digits = 1 if one["limit"] >= 10 else 2 if one["least"] else 4
+    digits = 1 if one["limit"] >= 10 else 3 if one["limit"] else 0
     stock = "-" if one["stock"] is None else f"{one['stock']:.{digits}f}"
     verdict = {True: "met", False: "MISSED", None: "not judged"}[one["met"]]
     return (f"{'>=' if one['least'] else '<='} {one['limit']:.{digits}f}",
@@ -620,48 +644,38 @@ def markdown(result, version):
 
 def draw(folder, result):
     """Write the charts."""
-    counted = result["counted"]
-    ours = counted[OURS]
-    if STOCK in counted:
-        rows = [(name, (counted[STOCK][name]["loop"], ours[name]["loop"],
-                        ours[name]["twin"]))
-                for name in ours if name.startswith("workload")
-                and name in counted[STOCK]]
-        names = ("stock", "ours", "without the API, or a bare call")
-        for stem, chosen in (("idle", [row for row in rows
-                                       if "nobody" in row[0]]),
-                             ("workload", [row for row in rows
-                                           if "nobody" not in row[0]]),
-                             ("events", event_rows(counted))):
-            (folder / f"{stem}.svg").write_text(charts.bars(
-                f"Instructions: {stem}", names, chosen))
+    counted, ours = result["counted"], result["counted"][OURS]
+    workloads = [name for name in ours if name.startswith("workload")]
+    for stem, title, names in (
+            ("idle", "The workload while nobody listens",
+             [name for name in workloads if "nobody" in name]),
+            ("workload", "The workload, per event",
+             [name for name in workloads if "nobody" not in name]),
+            ("events", "Each event with a callback in C",
+             [f"{event.name}, c callback" for event in operations.EVENTS])):
+        (folder / f"{stem}.svg").write_text(charts.bars(
+            f"{title}: instructions",
+            ("stock", "ours", "no event, or the bare call"),
+            [(name, (counted[STOCK][name]["loop"], ours[name]["loop"],
+                     ours[name]["twin"])) for name in names]))
     (folder / "disabled.svg").write_text(charts.lines(
-        "Instructions of an event at a disabled location",
+        "A disabled location: instructions of an event",
         "disabled locations", disabled_lines(ours)))
     (folder / "local.svg").write_text(charts.lines(
-        "Instructions of a LINE event over its bare call",
+        "Local events: instructions of LINE over the bare call",
         "code-likes with local events",
         {"C callback": [(count, ours[f"local events on {count}, c callback"]
                          ["over"]) for count in operations.LOCAL]}))
     (folder / "tools.svg").write_text(charts.lines(
-        "Instructions of a LINE event over its bare calls", "tools",
+        "Several tools: instructions of LINE over the bare calls", "tools",
         {f"{column}, {callback} callback": tool_line(counted[column],
                                                      callback)
-         for column in (STOCK, OURS) if column in counted
-         for callback in ("c", "python")}))
-    if result["threads"]:
-        (folder / "threads.svg").write_text(charts.bars(
-            "Throughput of two threads, where one's is 1", ("free-threaded",),
-            [(name, (times["throughput"],))
-             for name, times in result["threads"].items()]))
+         for column in (STOCK, OURS) for callback in ("c", "python")}))
+    (folder / "threads.svg").write_text(charts.bars(
+        "Throughput of two threads without a GIL, where one's is 1", ("ours",),
+        [(name, (times["throughput"],))
+         for name, times in threaded_rows(result)]))
     say("drawn", f"{folder}/*.svg, the figures are in {folder}/bench.json")
-
-
-def event_rows(counted):
-    """Return the bars of each event with a C callback."""
-    names = [f"{event.name}, c callback" for event in operations.EVENTS]
-    return [(name, (counted[STOCK][name]["loop"], counted[OURS][name]["loop"],
-                    counted[OURS][name]["twin"])) for name in names]
 
 
 def disabled_lines(ours):

@@ -62,12 +62,20 @@ def bars(title, names, rows):
     return page(y + 6, title, names, parts)
 
 
+def tick_step(most):
+    """Return a round number of which four or so reach most."""
+    power = 10 ** math.floor(math.log10(most / 4))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10)
+                if power * factor * 4.5 >= most)
+
+
 def lines(title, x_title, series):
     """Draw {name: [(x, y), ...]} over x on a logarithmic axis, y from 0."""
     points = [point for line in series.values() for point in line]
     first = math.log10(min(x for x, _ in points))
     last = math.log10(max(x for x, _ in points))
-    most = max(y for _, y in points) * 1.1
+    step = tick_step(max(y for _, y in points))
+    most = step * math.ceil(max(y for _, y in points) / step)
     left, right, top, bottom = 60, WIDTH - 30, 62, 330
 
     def place(x, y):
@@ -76,8 +84,8 @@ def lines(title, x_title, series):
                                                                    - top)
 
     parts = []
-    for step in range(5):
-        value = most * step / 4
+    for tick in range(round(most / step) + 1):
+        value = tick * step
         y = place(10 ** first, value)[1]
         parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#ddd"/>')
         parts.append(text(left - 6, y + 4, number(value), "end", 11))

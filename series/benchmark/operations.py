@@ -186,6 +186,9 @@ def disabled_operations():
 
     A tool that disabled a location still has a callback: one without is told
     nothing anywhere, and its locations would not be looked up.
+
+    All run in one interpreter: what is left behind by code-likes that died,
+    100,000 at once, counts for what follows.
     """
     line = Operation("", "fire_Line", "nothing", types=bytes([5]),
                      listen_to=("LINE",), tell=("LINE",), callback="c",

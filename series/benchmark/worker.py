@@ -59,7 +59,7 @@ class Prepared:
         self.operation = operation
         self.is_stock = is_stock
         self.twin = (is_stock and operation.stock_twin) or operation.twin
-        self.stale = loops.enter()[0] if operation.stale else 0
+        self.stale = stale_version() if operation.stale else 0
         self.error = ValueError("pending") if operation.needs_error else None
         self.codelikes = [CodeLike() for _ in range(
             max(operation.disabled[0], operation.local, 1))]
@@ -175,6 +175,18 @@ class Prepared:
             monitoring.free_tool_id(tool)
         if self.tools:
             monitoring.restart_events()
+
+
+def stale_version():
+    """Return a version that states were written for before a change."""
+    version = loops.enter()[0]
+    monitoring.use_tool_id(0, "benchmark")
+    for events in (E.LINE, 0):
+        monitoring.set_events(0, events)
+    monitoring.free_tool_id(0)
+    if loops.enter()[0] == version:
+        raise RuntimeError("a change of events changed no version")
+    return version
 
 
 def event_set(names):
