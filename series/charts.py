@@ -5,7 +5,14 @@ from xml.sax.saxutils import escape
 
 WIDTH = 760
 LEFT = 330          # where bars start
-COLOURS = ("#9aa0a6", "#1a73e8", "#f9ab00", "#188038", "#d93025", "#8430ce")
+STOCK_COLOUR = "#9aa0a6"
+COLOURS = ("#1a73e8", "#f9ab00", "#188038")     # the first one is ours
+
+
+def colours_of(names):
+    """Return a colour for each name, one of its own for stock."""
+    rest = iter(COLOURS)
+    return [STOCK_COLOUR if name == "stock" else next(rest) for name in names]
 
 
 def number(value):
@@ -23,7 +30,7 @@ def legend(names):
     """Return the names beside their colours, below the title."""
     parts = []
     x = 10
-    for name, colour in zip(names, COLOURS):
+    for name, colour in zip(names, colours_of(names)):
         parts.append(f'<rect x="{x}" y="32" width="12" height="12" '
                      f'fill="{colour}"/>')
         parts.append(text(x + 17, 43, name))
@@ -50,7 +57,7 @@ def bars(title, names, rows):
     for label, values in rows:
         middle = y + 7 * len(names) + 4
         parts.append(text(LEFT - 8, middle, label, "end"))
-        for value, colour in zip(values, COLOURS):
+        for value, colour in zip(values, colours_of(names)):
             if value is not None:
                 width = max(value, 0) * scale
                 parts.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" '
@@ -93,7 +100,7 @@ def lines(title, x_title, series):
         parts.append(text(place(x, 0)[0], bottom + 17, number(x), "middle",
                           11))
     parts.append(text((left + right) / 2, bottom + 38, x_title, "middle"))
-    for line, colour in zip(series.values(), COLOURS):
+    for line, colour in zip(series.values(), colours_of(series)):
         path = "L".join("{:.1f} {:.1f}".format(*place(*point))
                         for point in line)
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" '

@@ -215,12 +215,13 @@ class GoalTest(unittest.TestCase):
         self.assertIs(self.judge_threads(0.9, 1.05), False)
 
     def test_threads_are_not_judged_without_two_cores(self):
-        self.assertIsNone(self.judge_threads(1.9, 1.9, empty=1.8))
+        self.assertIsNone(self.judge_threads(1.7, 1.9, empty=1.8))
+        self.assertIs(self.judge_threads(1.9, 1.9, empty=1.8), True)
 
     def test_programs_are_not_judged_where_noise_is_too_much(self):
         for ratio, noise, met in (
                 (1.02, 1, True), (1.021, 1, False), (1.04, 1.04, True),
-                (1.1, 1.05, False), (1.1, 1.06, None)):
+                (1.1, 1.05, False), (1.1, 1.06, None), (1.05, 1.06, True)):
             timed = {"program nbody": {"ratio": ratio, "noise": noise}}
             self.assertEqual([one["met"] for one in self.judge(timed=timed)
                               if "nbody, over" in one["goal"]], [met])
