@@ -219,9 +219,8 @@ class GoalTest(unittest.TestCase):
         self.assertIs(self.judge_threads(1.9, 1.9, empty=1.8), True)
 
     def test_programs_are_not_judged_where_noise_is_too_much(self):
-        for ratio, noise, met in (
-                (1.02, 1, True), (1.021, 1, False), (1.04, 1.04, True),
-                (1.1, 1.05, False), (1.1, 1.06, None), (1.05, 1.06, True)):
+        for ratio, noise, met in ((1.05, 1.06, True), (1.1, 1.05, False),
+                                  (1.1, 1.06, None)):
             timed = {"program nbody": {"ratio": ratio, "noise": noise}}
             self.assertEqual([one["met"] for one in self.judge(timed=timed)
                               if "nbody, over" in one["goal"]], [met])
@@ -280,7 +279,7 @@ class GoalTest(unittest.TestCase):
                                  bench.OURS: {"nbody": 10**6 + 1}}},
             {"evaluation_loop": {bench.STOCK: {"nbody": 10**6},
                                  bench.OURS: {"nbody": 10**6 - 1}}},
-            {"timed": {"program nbody": {"ratio": 1.03, "noise": 1.01}}},
+            {"timed": {"program nbody": {"ratio": 1.06, "noise": 1.01}}},
             {"threads": {"LINE": {"fire_Line": {"throughput": 1.8},
                                   "nothing": {"throughput": 2}}}}]
         for change in over:
