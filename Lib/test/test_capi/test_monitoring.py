@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import textwrap
 import threading
+import time
 import trace
 import tracemalloc
 import unittest
@@ -651,6 +652,22 @@ class TestFiring(MonitoringTestCase):
                 self.assertEqual(len(own), 1)
                 self.assertEqual(len(others), 1)
 
+    def test_other_threads_fire_while_a_callback_runs(self):
+        def callback(code, offset):
+            if threading.current_thread() is thread:
+                return
+            thread.start()
+            thread.join()
+            # In this thread a callback still runs.
+            _testcapi.fire_event_py_resume(self.codelike, 3)
+
+        thread = threading.Thread(target=_testcapi.fire_event_py_resume,
+                                  args=(self.codelike, 2))
+        calls = self.listen("PY_RESUME", callback=callback)
+        enter(self.codelike, "PY_RESUME")
+        _testcapi.fire_event_py_resume(self.codelike, 1)
+        self.assertEqual([call[2] for call in calls], [1, 2])
+
     def test_bytecode_in_a_callback_fires_nothing(self):
         def function():
             pass
@@ -1155,6 +1172,94 @@ class TestDisable(CodelikeTestCase):
 
         self.each_codelike(check)
 
+    def check_next_owner(self, codelike, producer):
+        """Have another take the tool, who must be told of all lines."""
+        if monitoring.get_tool(TOOL) is None:
+            monitoring.use_tool_id(TOOL, "another")
+        lines = self.tell(codelike, "LINE")
+        producer()
+        self.assertEqual(lines, [1, 2])
+
+    def test_callback_that_frees_its_tool(self):
+        # What it then disables is not disabled for the next owner.
+        def check(codelike, fresh):
+            def free(code, line):
+                if code is codelike:
+                    monitoring.free_tool_id(TOOL)
+                    if at_once:
+                        monitoring.use_tool_id(TOOL, "another")
+                    return DISABLE
+
+            for at_once in (True, False):
+                with self.subTest(at_once=at_once):
+                    producer = line_producer(codelike, (1, 2), fresh=fresh)
+                    only_first = line_producer(codelike, (1,), fresh=fresh)
+                    monitoring.register_callback(TOOL, E.LINE, free)
+                    monitoring.set_events(TOOL, E.LINE)
+                    only_first()
+                    self.check_next_owner(codelike, producer)
+                    monitoring.restart_events()
+
+        self.each_codelike(check)
+
+    def test_callback_that_frees_another_tool(self):
+        # That tool is told of the event, for which the tools are fixed.
+        def check(codelike, fresh):
+            def free(code, line):
+                if code is codelike:
+                    monitoring.free_tool_id(TOOL)
+                    monitoring.use_tool_id(TOOL, "another")
+
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            only_first = line_producer(codelike, (1,), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            monitoring.register_callback(OTHER_TOOL, E.LINE, free)
+            monitoring.set_events(OTHER_TOOL, E.LINE)
+            only_first()
+            monitoring.set_events(OTHER_TOOL, 0)
+            self.assertEqual(lines, [1])
+            self.check_next_owner(codelike, producer)
+
+        self.each_codelike(check)
+
+    def test_tool_that_is_freed_while_its_callback_runs(self):
+        def check(codelike, fresh):
+            def callback(code, line):
+                if code is codelike:
+                    running.set()
+                    freed.wait(support.SHORT_TIMEOUT)
+                    return DISABLE
+
+            running = threading.Event()
+            freed = threading.Event()
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            only_first = line_producer(codelike, (1,), fresh=fresh)
+            monitoring.register_callback(TOOL, E.LINE, callback)
+            monitoring.set_events(TOOL, E.LINE)
+            # Not with the empty keywords that a thread would pass.
+            thread = threading.Thread(target=lambda: only_first())
+            with threading_helper.start_threads([thread]):
+                self.assertTrue(running.wait(support.SHORT_TIMEOUT))
+                monitoring.free_tool_id(TOOL)
+                monitoring.use_tool_id(TOOL, "another")
+                freed.set()
+            self.check_next_owner(codelike, producer)
+
+        self.each_codelike(check)
+
+    def test_callback_that_a_freed_tool_left_behind(self):
+        # Its events stay too, until somebody sets others.
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            only_first = line_producer(codelike, (1,), fresh=fresh)
+            lines = self.tell(codelike, "LINE", DISABLE)
+            monitoring.free_tool_id(TOOL)
+            only_first()
+            self.assertEqual(lines, [1])
+            self.check_next_owner(codelike, producer)
+
+        self.each_codelike(check)
+
     @support.skip_if_sanitizer("uses no address again soon", address=True)
     def test_address_used_again(self):
         addresses = set()
@@ -1247,6 +1352,408 @@ class TestDisable(CodelikeTestCase):
 
         self.each_case(check, [case for case in make_cases()
                                if case.name not in CAN_DISABLE])
+
+
+class TestCoverage(CodelikeTestCase):
+    """A tool that disables each line is told of each line once.
+
+    The functions have one state for all their lines, in an array on the C
+    stack that is new at each call, or in one that lives as long as they do.
+    """
+
+    def disable_lines(self, codelike):
+        return self.tell(codelike, "LINE", DISABLE)
+
+    def test_loops_and_calls(self):
+        def check(codelike, fresh):
+            loop = line_producer(codelike, (1, *(2, 3, 4) * 50, 2, 5),
+                                 fresh=fresh)
+            lines = self.disable_lines(codelike)
+            for _ in range(3):
+                loop()
+            self.assertEqual(lines, [1, 2, 3, 4, 5])
+
+        self.each_codelike(check)
+
+    def test_one_offset_for_all_lines(self):
+        def check(codelike, fresh):
+            producer = _testcapi.Producer(
+                codelike, (IDS["LINE"],),
+                tuple((IDS["LINE"], 0, line) for line in (1, 2, 1, 300, 3, 2)),
+                fresh=fresh)
+            lines = self.disable_lines(codelike)
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2, 300, 3])
+
+        self.each_codelike(check)
+
+    def test_lines_that_run_later(self):
+        def check(codelike, fresh):
+            def change():
+                # Other tools, and another event of this one.
+                monitoring.set_events(OTHER_TOOL, next(events))
+                monitoring.set_events(TOOL, E.LINE | next(events))
+
+            events = itertools.cycle((0, E.PY_START, E.JUMP | E.CALL))
+            lines = self.disable_lines(codelike)
+            expected = []
+            for last in range(1, 8):
+                producer = _testcapi.Producer(
+                    codelike, (IDS["LINE"], IDS["PY_START"]),
+                    (*((IDS["LINE"], line, line) for line in range(1, last)),
+                     change, (IDS["LINE"], last, last),
+                     None, (IDS["LINE"], last, last)), fresh=fresh)
+                producer()
+                producer()
+                expected.append(last)
+                self.assertEqual(lines, expected)
+
+        self.each_codelike(check)
+
+    def test_recursion(self):
+        def check(codelike, fresh):
+            def recurse():
+                nonlocal depth
+                depth -= 1
+                if depth >= 0:
+                    producer()
+                depth += 1
+
+            depth = 3
+            producer = _testcapi.Producer(
+                codelike, (IDS["LINE"],),
+                ((IDS["LINE"], 1, 1), recurse, (IDS["LINE"], 2, 2)),
+                fresh=fresh)
+            lines = self.disable_lines(codelike)
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2])
+
+        self.each_codelike(check)
+
+    def test_generators(self):
+        # Of one code-like: each exits its scope where it yields.
+        def check(codelike, fresh):
+            lines = self.disable_lines(codelike)
+            generators = [
+                [_testcapi.Producer(
+                    codelike, (IDS["PY_START"], IDS["PY_RESUME"], IDS["LINE"],
+                               IDS["PY_YIELD"]),
+                    ((IDS["LINE"], line, line), (IDS["PY_YIELD"], line, None),
+                     (IDS["LINE"], 9, 9)), fresh=fresh)
+                 for line in (1, 2, 3)]
+                for _ in range(4)]
+            for parts in zip(*generators):
+                for resume in parts:
+                    resume()
+            self.assertEqual(lines, [1, 9, 2, 3])
+
+        self.each_codelike(check)
+
+    def test_functions_by_turns(self):
+        told = []
+        monitoring.register_callback(
+            TOOL, E.LINE, lambda code, line:
+            told.append((code, line)) or DISABLE
+            if code in functions else None)
+        functions = [codelike for _ in range(5)
+                     for codelike in make_codelikes().values()]
+        producers = [line_producer(codelike, (1, 2), fresh=fresh)
+                     for fresh in (True, False) for codelike in functions]
+        monitoring.set_events(TOOL, E.LINE)
+        for producer in producers * 2:
+            producer()
+        monitoring.set_events(TOOL, 0)
+        self.assertEqual(told, [(codelike, line) for codelike in functions
+                                for line in (1, 2)])
+
+    def test_beside_a_tool_that_is_told_always(self):
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2, 1), fresh=fresh)
+            lines = self.disable_lines(codelike)
+            others = self.tell(codelike, "LINE", tool=OTHER_TOOL)
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2])
+            self.assertEqual(others, [1, 2, 1] * 2)
+
+        self.each_codelike(check)
+
+    def test_bytecode_and_its_producer(self):
+        # What one of them disables is not disabled for the other.
+        for fresh in (True, False):
+            for bytecode_first in (True, False):
+                namespace = {}
+                exec("def function():\n    a = 1\n    return a\n", namespace)
+                function = namespace["function"]
+                producer = line_producer(function.__code__, (2, 3, 4),
+                                         fresh=fresh)
+                lines = self.disable_lines(function.__code__)
+                parts = [(function, [2, 3]), (producer, [2, 3, 4])]
+                if not bytecode_first:
+                    parts.reverse()
+                for _ in range(2):
+                    for call, expected in parts:
+                        call()
+                monitoring.set_events(TOOL, 0)
+                self.assertEqual(lines, parts[0][1] + parts[1][1])
+
+
+class Numbers:
+    """Keeps numbers that callbacks get, with what they were then."""
+
+    def __init__(self):
+        self.kept = []
+        self.texts = []
+
+    def keep(self, number):
+        self.kept.append(number)
+        self.texts.append(str(number))
+
+    def check(self, test, expected):
+        """They are what was fired, and still what they were."""
+        test.assertEqual([str(number) for number in self.kept], self.texts)
+        test.assertEqual(self.kept, [*expected])
+
+
+def enter_at_once(codelike, name):
+    """Enter a scope of one event; no bytecode of this fires PY_RESUME."""
+    _testcapi.monitoring_enter_scope(codelike, IDS[name])
+
+
+class TestKeptNumbers(MonitoringTestCase):
+    """An offset or line that a callback keeps never changes."""
+
+    NUMBERS = range(300, 5000)
+
+    def keep(self, name, tool=TOOL):
+        numbers = Numbers()
+
+        def callback(code, number, *args):
+            if isinstance(code, _testcapi.CodeLike):
+                numbers.keep(number)
+
+        monitoring.register_callback(tool, getattr(E, name), callback)
+        monitoring.set_events(tool, EVENT_SETS[name])
+        return numbers
+
+    def test_every_event(self):
+        for case in make_cases():
+            with self.subTest(case.fire):
+                kept = [self.keep(case.name, tool) for tool in (1, TOOL, 5)]
+                numbers = range(300, 5000, 5)
+                enter(self.codelike, case.name)
+                for number in numbers:
+                    if case.name == "LINE":
+                        case = case._replace(args=(number,))
+                    fire(case, self.codelike, number)
+                exit_scope()
+                for tool in (1, TOOL, 5):
+                    monitoring.set_events(tool, 0)
+                for numbers_of_tool in kept:
+                    numbers_of_tool.check(self, numbers)
+
+    def test_one_tool(self):
+        # One that keeps them all, or each other one, or lets each go.
+        for every in (1, 2, 7):
+            numbers = Numbers()
+            monitoring.register_callback(
+                TOOL, E.PY_RESUME, lambda code, offset:
+                offset % every or numbers.keep(offset))
+            monitoring.set_events(TOOL, E.PY_RESUME)
+            enter_at_once(self.codelike, "PY_RESUME")
+            for number in self.NUMBERS:
+                _testcapi.fire_event_py_resume(self.codelike, number)
+            exit_scope()
+            numbers.check(self, [number for number in self.NUMBERS
+                                 if number % every == 0])
+
+    def test_nested_scopes(self):
+        def recurse(first, depth):
+            enter(self.codelike, "PY_RESUME")
+            for number in range(first, first + 10):
+                _testcapi.fire_event_py_resume(self.codelike, number)
+                fired.append(number)
+                if depth and number % 5 == 0:
+                    recurse(number + 100, depth - 1)
+            exit_scope()
+
+        fired = []
+        kept = [self.keep("PY_RESUME", tool) for tool in (0, TOOL)]
+        recurse(300, 6)
+        self.assertGreater(len(fired), 1000)
+        for numbers in kept:
+            numbers.check(self, fired)
+
+    def test_generators(self):
+        def generator(codelike, first):
+            # The callback makes one too, which is never exhausted.
+            for number in range(first, first + 300):
+                enter(codelike, "PY_THROW")
+                _testcapi.fire_event_py_throw(codelike, number, exc)
+                fired.append(number)
+                exit_scope()
+                yield number
+
+        def callback(code, offset, exc):
+            def inner():
+                yield offset
+                yield offset
+            suspended.append(inner())
+            numbers.keep(next(suspended[-1]))
+
+        exc = KeyError()
+        fired = []
+        suspended = []
+        numbers = Numbers()
+        monitoring.register_callback(TOOL, E.PY_THROW, callback)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        generators = [generator(_testcapi.CodeLike(1), 1000 * i)
+                      for i in range(1, 5)]
+        while any([next(running, None) for running in generators]):
+            pass
+        self.assertEqual(len(fired), 1200)
+        numbers.check(self, fired)
+        self.assertEqual([next(inner) for inner in suspended], fired)
+
+    def test_ways_to_keep(self):
+        class Callback:
+            def __call__(self, *args):
+                kept.append(lambda: args[1])
+
+            def method(self, code, offset):
+                kept.append(functools.partial(int, offset))
+
+        def frame(code, offset):
+            found = sys._getframe()
+            kept.append(lambda: found.f_locals["offset"])
+
+        def generator(code, offset):
+            kept.append(lambda: offset)
+            return (offset for _ in range(2))
+
+        def failing(code, offset):
+            raise OSError(offset)
+
+        def keeping_instance(self, code, offset):
+            kept.append(lambda: offset)
+
+        instance = Callback()
+        for callback in (instance, instance.method, frame, generator,
+                         failing, functools.partial(generator),
+                         keeping_instance.__get__(instance)):
+            with self.subTest(callback):
+                kept = []
+                expected = []
+                monitoring.register_callback(TOOL, E.PY_RESUME, callback)
+                monitoring.set_events(TOOL, E.PY_RESUME)
+                enter_at_once(self.codelike, "PY_RESUME")
+                for number in range(300, 2000):
+                    try:
+                        _testcapi.fire_event_py_resume(self.codelike, number)
+                    except OSError as exc:
+                        found = exc.__traceback__.tb_next.tb_frame
+                        error = exc.with_traceback(None)
+                        kept.append(lambda error=error: error.args[0])
+                        kept.append(lambda found=found:
+                                    found.f_locals["offset"])
+                        expected.append(number)
+                    expected.append(number)
+                exit_scope()
+                monitoring.set_events(TOOL, 0)
+                self.assertEqual([get() for get in kept], expected)
+
+    def test_callbacks_of_c(self):
+        # They get borrowed references; one keeps its argument last.
+        class Key(Plain):
+            def __hash__(self):
+                # Foreign code runs, a tracer's way, before it is kept.
+                sys.call_tracing(nested, ())
+                return id(self)
+
+        def nested():
+            for number in range(6000, 6004):
+                _testcapi.fire_event_py_throw(other, number, KeyError())
+
+        other = _testcapi.CodeLike(1)
+        kept = {}
+        inner = self.keep("PY_THROW", OTHER_TOOL)
+        enter(other, "PY_THROW")
+        keys = [Key() for _ in range(500)]
+        producers = [
+            _testcapi.Producer(key, (IDS["PY_RESUME"],),
+                               ((IDS["PY_RESUME"], number),))
+            for number, key in enumerate(keys, 300)]
+        for callback in (kept.setdefault, kept.__setitem__,
+                         functools.partial(operator.setitem, kept)):
+            with self.subTest(callback):
+                kept.clear()
+                monitoring.register_callback(TOOL, E.PY_RESUME, callback)
+                monitoring.set_events(TOOL, E.PY_RESUME)
+                for producer in producers:
+                    producer()
+                monitoring.set_events(TOOL, 0)
+                self.assertEqual([*kept.values()],
+                                 [*range(300, 300 + len(keys))])
+        monitoring.set_events(OTHER_TOOL, 0)
+        inner.check(self, [*range(6000, 6004)] * (3 * len(keys)))
+
+    def test_disable_and_local_events(self):
+        numbers = Numbers()
+        codelikes = [_testcapi.WeakCodeLike(0) for _ in range(5)]
+        monitoring.register_callback(
+            TOOL, E.JUMP, lambda code, offset, target:
+            numbers.keep(offset) or DISABLE if code in codelikes else None)
+        for codelike in codelikes[1:]:
+            monitoring.set_local_events(TOOL, codelike, E.JUMP)
+        actions = tuple((IDS["JUMP"], offset, 7)
+                        for offset in range(300, 1300))
+        for codelike in codelikes * 2:
+            _testcapi.Producer(codelike, (IDS["JUMP"],), actions)()
+        numbers.check(self, [*range(300, 1300)] * 4)
+
+    def test_threads(self):
+        def callback(code, offset):
+            if not isinstance(code, _testcapi.CodeLike):
+                return
+            text = str(offset)
+            if offset % 16 == 0:
+                time.sleep(0)
+            numbers[threading.get_ident()].keep(offset)
+            if str(offset) != text:
+                changed.append((text, offset))
+
+        def run(first):
+            numbers[threading.get_ident()] = Numbers()
+            codelike = shared if first % 2 else _testcapi.CodeLike(1)
+            enter(codelike, "PY_RESUME")
+            for number in range(first, first + 2000):
+                _testcapi.fire_event_py_resume(codelike, number)
+            exit_scope()
+            expected[threading.get_ident()] = range(first, first + 2000)
+
+        interval = sys.getswitchinterval()
+        self.addCleanup(sys.setswitchinterval, interval)
+        support.setswitchinterval(1e-5)
+        shared = self.codelike
+        for tools in ((TOOL,), (0, TOOL)):
+            numbers = {}
+            expected = {}
+            changed = []
+            for tool in tools:
+                monitoring.register_callback(
+                    tool, E.PY_RESUME,
+                    callback if tool == TOOL else lambda code, offset: offset)
+                monitoring.set_events(tool, E.PY_RESUME)
+            threads = [threading.Thread(target=run, args=(300 + 501 * i,))
+                       for i in range(4)]
+            with threading_helper.start_threads(threads):
+                pass
+            self.assertEqual(changed, [])
+            self.assertEqual(len(expected), 4)
+            for ident, fired in expected.items():
+                numbers[ident].check(self, fired)
 
 
 class TestLocalEvents(CodelikeTestCase):
@@ -1343,6 +1850,44 @@ class TestLocalEvents(CodelikeTestCase):
         del codelike
         enter(other, "LINE")
         self.assertEqual(other.states, bytes(2))
+
+    @support.skip_if_sanitizer("uses no address again soon", address=True)
+    def test_address_used_again(self):
+        addresses = set()
+        told = []
+        for i in range(300):
+            codelike = Plain()
+            addresses.add(id(codelike))
+            self.assertEqual(monitoring.get_local_events(TOOL, codelike), 0)
+            lines = self.tell(codelike, "LINE", events=0)
+            # What is on for another makes the states active.
+            monitoring.set_local_events(TOOL, self.codelikes["object"], E.LINE)
+            line_producer(codelike, (1,))()
+            monitoring.set_local_events(TOOL, codelike, E.LINE)
+            line_producer(codelike, (2,))()
+            told.append(lines)
+            monitoring.register_callback(TOOL, E.LINE, None)
+            del codelike
+        self.assertLess(len(addresses), 300)
+        self.assertEqual(told, [[2]] * 300)
+
+    def test_codelike_is_not_kept_alive(self):
+        codelike = Plain()
+        codelike.itself = codelike
+        alive = weakref.ref(codelike)
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        del codelike
+        gc.collect()
+        self.assertIsNone(alive())
+
+    def test_restart_events_leaves_them(self):
+        for kind, codelike in self.codelikes.items():
+            with self.subTest(kind):
+                lines = self.tell(codelike, "LINE", events=0)
+                self.set_local(codelike, E.LINE)
+                monitoring.restart_events()
+                line_producer(codelike, (1, 2))()
+                self.assertEqual(lines, [1, 2])
 
     def test_switched_in_mid_scope(self):
         codelike = _testcapi.WeakCodeLike(1)
@@ -2081,6 +2626,54 @@ class TestInterpreters(MonitoringTestCase):
             _testcapi.fire_event_line(self.codelike, 0, 3)
         self.assertEqual(calls, [("LINE", self.codelike, 3)])
 
+    @unittest.skipIf(support.Py_GIL_DISABLED,
+                     "_testcapi does not load in subinterpreters")
+    def test_what_is_kept_ends_with_the_interpreter(self):
+        code = textwrap.dedent("""
+            import os
+            import sys
+            import _testcapi
+
+            class Object:
+                co_name = co_filename = "code"
+                co_firstlineno = 1
+                write = os.write
+                def __del__(self):
+                    self.write({end}, self.text)
+
+            def make(text):
+                made = Object()
+                made.text = text
+                return made
+
+            M = sys.monitoring
+            codelike = make(b"codelike ")
+            M.use_tool_id(3, "test")
+            M.register_callback(3, M.events.LINE, lambda *args: M.DISABLE)
+            M.register_callback(3, M.events.C_RETURN, lambda *args: None)
+            M.set_local_events(3, codelike, M.events.JUMP)
+            M.set_events(3, M.events.LINE | M.events.CALL)
+            CALL, LINE = 4, 5
+            _testcapi.Producer(
+                codelike, (CALL, LINE),
+                ((LINE, 1, 1), (CALL, 2, len, make(b"argument "))),
+                exits=False)()
+            if {answers}:
+                M.set_events(3, 0)
+        """)
+        for answers in (False, True):
+            start, end = os.pipe()
+            self.assertEqual(support.run_in_subinterp(
+                code.format(end=end, answers=answers)), 0)
+            os.close(end)
+            with open(start) as file:
+                self.assertEqual(sorted(file.read().split()),
+                                 ["argument", "codelike"])
+        calls = self.listen("LINE", callback=lambda *args: DISABLE)
+        with scope(self.codelike, "LINE"):
+            _testcapi.fire_event_line(self.codelike, 0, 3)
+        self.assertEqual(len(calls), 1)
+
 
 # The sweeps of TestAllocationFailures, each run in processes of its own.
 
@@ -2758,6 +3351,57 @@ class TestCProfile(unittest.TestCase):
                  (IDS["PY_RETURN"], 9, None)))
         recurse = map(operator.call, [function] * 3)
         self.assertEqual(self.profile(producer, 1), self.profile(function, 1))
+
+    def test_nested_and_raises(self):
+        # The inner function ends by an exception that a builtin passes on.
+        def inner():
+            len(())
+            raise StopIteration
+
+        def function():
+            try:
+                next(calls_inner)
+            except StopIteration:
+                pass
+            abs(1)
+
+        def raise_stop():
+            return functools.partial(next, iter(()))
+
+        calls_inner = map(operator.call, itertools.repeat(inner))
+        expected = self.profile(function)
+        for fresh in (True, False):
+            inner_producer = _testcapi.Producer(
+                NamedCodelike(inner.__code__), self.CALLS,
+                ((IDS["PY_START"], 0), self.call(len, ()), self.RETURNED,
+                 (IDS["PY_UNWIND"], 9, StopIteration()), raise_stop()),
+                fresh=fresh)
+            calls_inner = map(operator.call, itertools.repeat(inner_producer))
+            producer = self.make(
+                function, self.call(next, calls_inner),
+                functools.partial(next, calls_inner, None), self.RAISED,
+                self.call(abs, 1), self.RETURNED, fresh=fresh)
+            self.assertEqual(self.profile(producer), expected)
+
+    def test_recursion_that_raises(self):
+        def function():
+            try:
+                next(recurse)
+            except StopIteration:
+                pass
+            len(())
+
+        recurse = map(operator.call, [function] * 3)
+        expected = self.profile(function)
+        for fresh in (True, False):
+            callables = []
+            recurse = map(operator.call, callables)
+            producer = self.make(
+                function, self.call(next, recurse),
+                functools.partial(next, recurse, None), self.RAISED,
+                self.call(len, ()), self.RETURNED, fresh=fresh)
+            callables += [producer] * 3
+            self.assertEqual(self.profile(producer), expected)
 
     def test_another_tool_fails(self):
         def function():

@@ -1230,8 +1230,8 @@ class Steps:
     def steps(self):
         """Return a few steps to do inside of another."""
         self.depth += 1
-        steps = [self.step()
-                 for i in range(self.random.randint(1, 4 // self.depth))]
+        most = max(1, 4 // self.depth)
+        steps = [self.step() for i in range(self.random.randint(1, most))]
         self.depth -= 1
         return steps
 
