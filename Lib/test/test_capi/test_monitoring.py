@@ -630,6 +630,24 @@ class TestFiring(MonitoringTestCase):
         self.assertEqual(seen, [(Callback, 1)])
         self.assertIsNone(alive())
 
+    def test_bytecode_callback_that_unregisters_itself(self):
+        # Where no producer is: it dies as ever.
+        class Callback:
+            def __call__(self, code, offset):
+                monitoring.register_callback(TOOL, E.PY_START, None)
+
+        def function():
+            pass
+
+        callbacks = [Callback() for _ in range(10)]
+        alive = [weakref.ref(callback) for callback in callbacks]
+        while callbacks:
+            monitoring.register_callback(TOOL, E.PY_START, callbacks.pop())
+            monitoring.set_events(TOOL, E.PY_START)
+            function()
+            monitoring.set_events(TOOL, 0)
+        self.assertEqual([ref() for ref in alive], [None] * 10)
+
     def test_no_reentry(self):
         for case in make_cases():
             with self.subTest(case.fire):
@@ -2802,7 +2820,7 @@ def sweep_waiting_calls(alone):
             assert recorder.take() == (1, len, number - 1 - i)
         _testcapi.fire_event_c_return(codelike, 1, None)
         assert recorder.take() == (1, MISSING, MISSING)
-    assert failed > 3, failed
+    assert failed >= 3, failed
 
 
 def sweep_enter_scope(alone):
