@@ -70,6 +70,8 @@ FILENAME = "<model>"    # of code-likes that are code objects
 NO_MEMORY = {"code", "empty", "plain", "bare", "text"}
 NO_WEAKREF = {"strong", "text"}
 NO_LOCAL_EVENTS = NO_WEAKREF | {"bare"}
+# The reactions of a callback that does some steps first.
+DO = {"do", "do, disable", "do, raise"}
 # The first two slots keep their code-likes: nothing tells when one dies that
 # cannot be weakly referenced, so what waits for it may be told of another.
 NUM_SLOTS = 6
@@ -143,6 +145,16 @@ def tell(value):
     return getattr(value, "__func__", value).__name__
 
 
+class Callable:
+    """A callback that is no function, and so is called another way."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args):
+        return self.function(*args)
+
+
 class Reference(weakref.ref):
     """A weak reference that knows the label of its object."""
 
@@ -181,7 +193,9 @@ class Runner:
         self.slots = [None] * NUM_SLOTS
         self.producers = [None] * 2
         self.generators = [None] * 2
-        self.calling = 0                # producers, which may recurse
+        # Both may start each other without end.
+        self.calling = 0                # producers
+        self.nested = 0                 # threads that wait for another
         # Innermost last: what is being handled, and was set when an event
         # was fired.
         self.handled = [None]
@@ -228,6 +242,8 @@ class Driver(Runner):
     def __init__(self):
         super().__init__()
         self.references = []
+        self.callbacks = []             # references to all that ever were
+        self.numbers = []               # that were kept, and what they were
 
     def run(self, steps):
         """Do steps, with a start and an end that leave nothing behind."""
@@ -248,7 +264,8 @@ class Driver(Runner):
                 gc.enable()
 
     def finish(self):
-        """Drop everything; return what is left alive as the last log."""
+        """Drop everything; return what is left alive, and what numbers that
+        callbacks kept have changed, as the last log."""
         for event in range(NUM_EVENTS):
             for tool in TOOLS:
                 monitoring.register_callback(tool, 1 << event, None)
@@ -256,7 +273,11 @@ class Driver(Runner):
         self.producers.clear()
         self.generators.clear()
         self.dead.clear()
-        return [ref.label for ref in self.references if ref() is not None], []
+        wrong = [ref.label for ref in (*self.references, *self.callbacks)
+                 if ref() is not None]
+        wrong += [(number, text) for number, text in self.numbers
+                  if str(number) != text]
+        return wrong, []
 
     def track(self, obj, label):
         """Have the death of an object told; return the object."""
@@ -440,10 +461,14 @@ class Driver(Runner):
             self.handled.pop().__traceback__ = None
 
     def thread(self, steps):
+        if self.nested == 2:
+            return
+        self.nested += 1
         kept = self.handled, self.pending
         self.handled, self.pending = [None], [None]
         _thread.start_joinable_thread(lambda: self.do_all(steps)).join()
         self.handled, self.pending = kept
+        self.nested -= 1
 
     # ------ Steps: tools ------
 
@@ -465,20 +490,32 @@ class Driver(Runner):
             if kind is CodeType and code.co_filename != FILENAME:
                 return foreign
             name = tell(code) if kind in (str, Thing) else code.co_name
+            if type(args[0]) is int and args[0] > 256:
+                self.numbers.append((args[0], str(args[0])))
             self.log.append(("told", label, name, *map(tell, args)))
             reaction = next(calls)
             if reaction is None:
                 return None
             return self.react(*reaction)
 
+        if len(reactions) == 3:
+            callback = Callable(callback)
         callback.label = label
+        reference = Reference(callback)
+        reference.label = label
+        self.callbacks.append(reference)
         return callback
 
     def react(self, how, what):
         if how == "disable":
             return DISABLE
-        if how == "do":
-            return self.do_all(what)
+        if how in DO:
+            steps, what = what
+            self.do_all(steps)
+            if how == "do":
+                return None
+            if how == "do, disable":
+                return DISABLE
         pending = self.pending[-1] is not None
         if how == "handle":
             try:
@@ -703,6 +740,7 @@ class Model(Runner):
         self.global_events = [0] * len(TOOLS)
         self.callbacks = {}             # (tool, event)
         self.in_use = [True] * len(TOOLS)
+        self.owners = [1] * len(TOOLS)  # how many each tool has had
         self.version = 1                # of what tools and callbacks there are
         self.restarts = 0
         self.codelikes = []
@@ -797,7 +835,11 @@ class Model(Runner):
         if how == "fresh":
             codelike.array.version = 0
         found = self.found[len(self.log):][:1]
-        self.enter_array(codelike.array, found and found[0][1:])
+        if found and found[0][0] == "active":
+            self.enter_array(codelike.array, found[0][1:])
+        else:
+            # The driver differs before this.
+            self.enter_array(codelike.array)
         self.log.append(("active", *codelike.array.active))
 
     def enter_array(self, array, found=()):
@@ -953,6 +995,7 @@ class Model(Runner):
                    pending, known):
         """Call the tools' callbacks; return what the first raises."""
         registered = set(self.callbacks)
+        owners = [self.in_use[tool] and self.owners[tool] for tool in TOOLS]
         for tool in reversed(TOOLS):
             callback = self.callbacks.get((tool, event))
             if not tools >> tool & 1 or callback is None:
@@ -972,14 +1015,20 @@ class Model(Runner):
             if reaction is None:
                 continue
             how, what = reaction
+            if how in DO:
+                steps, what = what
+                self.do_all(steps)
             if how == "do":
-                self.do_all(what)
-            elif how != "disable":
+                continue
+            if how not in ("disable", "do, disable"):
                 return self.react(how, what, known)
-            elif event not in CAN_DISABLE:
+            if event not in CAN_DISABLE:
                 self.set_callback(tool, event, None)
                 return self.error("ValueError")
-            elif codelike.kind in NO_WEAKREF:
+            if self.owners[tool] != owners[tool]:
+                # Not for the next owner.
+                continue
+            if codelike.kind in NO_WEAKREF:
                 array.active[k] &= ~(1 << tool)
             else:
                 codelike.disabled[event, location] |= 1 << tool
@@ -1064,9 +1113,13 @@ class Model(Runner):
         handled.pop()
 
     def thread(self, steps):
+        if self.nested == 2:
+            return
+        self.nested += 1
         self.threads.append(Thread())
         self.do_all(steps)
         self.threads.pop().forget(lambda call: True)
+        self.nested -= 1
 
     # ------ Steps: tools ------
 
@@ -1139,6 +1192,7 @@ class Model(Runner):
         self.in_use[tool] = True
 
     def free(self, tool):
+        self.owners[tool] += self.in_use[tool]
         self.in_use[tool] = False
         union = self.local_union()
         for codelike in self.codelikes:
@@ -1165,12 +1219,12 @@ class Model(Runner):
 # How often each step is made, first those that may be inside of others.
 WEIGHTS = {
     "fire": 60, "enter": 14, "exit": 6, "events": 5, "callback": 5,
-    "local_events": 3, "restart": 1, "use": 1.5, "free": 0.5, "kill": 2,
+    "local_events": 3, "restart": 1, "use": 2, "free": 1, "kill": 2,
     "new": 3, "call": 4, "produce": 3, "thread": 0.5, "handling": 1.5,
 }
 OUTER_WEIGHTS = {"swap": 2, "generator": 0.7, "resume": 2, "legacy": 0.3}
-OFFSETS = (0, 0, 0, 1, 1, 2, 300, 2**31 - 1)
-LINES = (1, 1, 2, 3, 300, -5)
+OFFSETS = (0, 0, 0, 1, 1, 2, 300, 300, 1000, 2**31 - 1)
+LINES = (1, 1, 2, 3, 300, 5000, -5)
 
 
 OTHER_KINDS = ("plain", "bare", "code", "empty")
@@ -1369,10 +1423,12 @@ class Steps:
 
     def reaction(self):
         how = self.random.choice(
-            (None,) * 12 + ("disable",) * 6 + ("do",) * 3
+            (None,) * 12 + ("disable",) * 6
+            + ("do", "do", "do, disable", "do, raise")
             + ("raise", "handle", "pending", "context", "over"))
-        if how == "do":
-            return how, self.steps() if self.depth < 2 else ()
+        if how in DO:
+            steps = self.steps() if self.depth < 2 else ()
+            return how, (steps, self.label("R"))
         return how and (how, self.label("R"))
 
     def events(self, tool=None):
@@ -1508,6 +1564,17 @@ class TestModel(unittest.TestCase):
         done = run(number, seed, lambda done: None)
         if done < number:
             self.fail(report(seed + done))
+
+    def test_nothing_is_left(self):
+        # Not even memory, once the free lists are full.
+        def blocks():
+            run(20, 0, lambda done: None)
+            gc.collect()
+            sys._clear_type_cache()
+            return sys.getallocatedblocks()
+
+        before = min(blocks(), blocks())
+        self.assertLess(min(blocks(), blocks()) - before, 50)
 
 
 if __name__ == "__main__":
