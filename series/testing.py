@@ -63,9 +63,10 @@ class Tally:
         self.add(name, outcome, log)
 
     def regrtest(self, name, python, *arguments, **environment):
-        """Run test modules with CPython's own runner."""
+        """Run test modules with CPython's own runner, which with -W names
+        each test that fails."""
         report = self.logs / f"{name}.xml"
-        self.run(name, [python, "-m", "test", "-j2", "--timeout", "900",
+        self.run(name, [python, "-m", "test", "-j2", "-W", "--timeout", "900",
                         "--junit-xml", report, *arguments], read_junit,
                  **environment)
 

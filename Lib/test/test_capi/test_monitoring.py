@@ -2371,6 +2371,7 @@ class TestAnswersToCalls(CodelikeTestCase):
             self.assertIsNone(alive())
             exit_scope()
 
+    @support.skip_if_sanitizer("uses no address again soon", address=True)
     def test_address_used_again(self):
         addresses = set()
         for _ in range(100):
