@@ -4,6 +4,7 @@ Each fault is tried in a copy of the patched tree and its release build: one
 edit, what it changes compiled anew, and the model test for a minute.
 """
 
+from collections import namedtuple
 import os
 import re
 import shutil
@@ -15,146 +16,131 @@ import diffs
 
 TIME_LIMIT = 60         # seconds
 MODEL_TEST = "test.test_capi.test_monitoring_model"
-INSTRUMENTATION = "Python/instrumentation.c"
-CODELIKES = "Python/codelikes.c"
-WAITING_CALLS = "Python/waiting_calls.c"
+FILES = ("Python/instrumentation.c", "Python/codelikes.c",
+         "Python/waiting_calls.c")
 
-# The check that is missing, its file, the text that occurs once there and
-# what stands in its place.
-FAULTS = (
+# The promise that is broken, the function it is kept in, the text that occurs
+# once there and what stands in its place.  Of the text, white space may differ.
+Fault = namedtuple("Fault", "title function old new")
+
+FAULTS = tuple(Fault(*fault) for fault in (
+    # Who is told.
     ("no re-entry",
-     INSTRUMENTATION, "tools == 0 || tstate->tracing", "tools == 0"),
+     "tools_to_tell", "tools == 0 || tstate->tracing", "tools == 0"),
     ("a tool that was switched off is not called",
-     INSTRUMENTATION, "uint8_t tools = interp->monitors.tools[event];",
-     "uint8_t tools = codelike ? 0xff : interp->monitors.tools[event];"),
+     "find_listeners", "interp->monitors.tools[event];",
+     "interp->monitors.tools[event] | interp->producers.listeners[event];"),
+    ("states are written again when listeners change",
+     "_PyMonitoring_UpdateProducers",
+     "memcmp(old.listeners, producers->listeners, sizeof(old.listeners))",
+     "0"),
     ("legacy tools get nothing",
-     INSTRUMENTATION, "return tools & PRODUCER_TOOLS;", "return tools;"),
+     "find_listeners", "return tools & PRODUCER_TOOLS;", "return tools;"),
     ("INSTRUCTION is never active",
-     INSTRUMENTATION, "if (event == PY_MONITORING_EVENT_INSTRUCTION) {",
-     "if (0) {"),
+     "find_listeners", "event == PY_MONITORING_EVENT_INSTRUCTION", "0"),
     ("answers are on where CALL is",
-     INSTRUMENTATION, "if ((1 << event) & C_RETURN_EVENTS) {\n        event =",
-     "if (0) {\n        event ="),
-    ("local events are for one code-like",
-     INSTRUMENTATION, "if (local && codelike != NULL) {", "if (0) {"),
-    ("local events make states active",
-     INSTRUMENTATION, "tools |= local;",
-     "if (codelike != NULL) { tools |= local; }"),
-    ("the first callback that raises ends the event",
-     INSTRUMENTATION,
-     "if (res == NULL) {\n            err = -1;\n            break;",
-     "if (res == NULL) {\n            err = -1;\n            continue;"),
+     "find_listeners", "(1 << event) & C_RETURN_EVENTS", "0"),
+    ("of two tools both are told",
+     "find_only_callback", "told == 0 || (told & (told - 1))", "told == 0"),
     ("tools are called in the interpreter's order",
-     INSTRUMENTATION,
-     "while (tools) {\n        int tool = most_significant_bit(tools);\n"
-     "        tools ^= (1 << tool);\n        PyObject *callback =",
-     "while (tools) {\n        int tool = __builtin_ctz(tools);\n"
-     "        tools ^= (1 << tool);\n        PyObject *callback ="),
-    ("DISABLE of an event that cannot be disabled is an error",
-     INSTRUMENTATION,
-     "if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {\n"
-     "            int disabled", "if (1) {\n            int disabled"),
-    ("the callback that cannot disable is removed",
-     INSTRUMENTATION,
-     "Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));", ";"),
-    ("DISABLE falls back on the state",
-     INSTRUMENTATION, "if (!disabled) {", "if (0) {"),
-    ("disabled locations are looked up",
-     INSTRUMENTATION,
-     "if (offset >= 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(event)",
-     "if (0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(event)"),
+     "tell_tools", "int tool = most_significant_bit(tools);",
+     "int tool = __builtin_ctz(tools);"),
+    ("an error of a callback ends the event",
+     "tell_tools", "err = -1; break;", "PyErr_Clear(); continue;"),
+    ("unknown events are errors",
+     "PyMonitoring_EnterScope", "event_types[i] >= _PY_MONITORING_EVENTS",
+     "0"),
     ("negative offsets are errors",
-     INSTRUMENTATION, "if (offset < 0) {", "if (0) {"),
-    ("an exception event needs an exception",
-     INSTRUMENTATION, "if (pending == NULL && ((1 << event)",
-     "if (0 && ((1 << event)"),
+     "are_arguments_valid", "offset >= 0 &&", ""),
     ("a StopIteration is reported as it is",
-     INSTRUMENTATION, "&& !PyObject_TypeCheck(args[3],",
+     "tell_tools", "&& !PyObject_TypeCheck(args[3],",
      "&& (PyTypeObject *)PyExc_Exception != (args[3],"),
+    ("the value of StopIteration is released",
+     "tell_tools", "Py_XDECREF(stop);", ""),
+    # The pending exception.
     ("the pending exception is set again",
-     INSTRUMENTATION,
-     "if (err == 0) {\n        _PyErr_SetRaisedException(tstate, pending);",
-     "if (err == 0) {\n        Py_XDECREF(pending);"),
+     "tell_tools", "tstate->current_exception = pending;",
+     "Py_XDECREF(pending);"),
     ("an error carries the pending exception",
-     INSTRUMENTATION, "PyException_SetContext(link, pending);",
+     "chain_pending_exception", "PyException_SetContext(link, pending);",
      "Py_DECREF(pending);"),
     ("chains of contexts are no rings",
-     INSTRUMENTATION, "PyException_SetContext(link, NULL);", ";"),
+     "chain_pending_exception", "PyException_SetContext(link, NULL);", ";"),
     ("the pending exception comes before what was handled",
-     INSTRUMENTATION, "&& context != handled", ""),
+     "chain_pending_exception", "&& context != handled", ""),
     ("a raised exception that carries the pending one stays",
-     INSTRUMENTATION,
+     "chain_pending_exception",
      "raised == pending || find_context(raised, pending) != NULL",
      "raised == pending"),
-    ("the value of StopIteration is released",
-     INSTRUMENTATION, "Py_XDECREF(stop);", ""),
-    ("the version of a scope has the local events'",
-     INSTRUMENTATION, "(uint64_t)local << 32 |", "(uint64_t)(local & 0) |"),
-    ("the version of a scope has the global events'",
-     INSTRUMENTATION, "| global_version(interp) | 1;", "| 1;"),
-    ("states are not written when nothing changed",
-     INSTRUMENTATION, "if (load_version(version) == scope_version(interp)) {",
-     "if (0) {"),
-    ("unknown events are errors",
-     INSTRUMENTATION, "if (event_types[i] >= _PY_MONITORING_EVENTS) {",
-     "if (0) {"),
-    ("a code-like needs its attributes",
-     INSTRUMENTATION, "if (!found) {", "if (0) {"),
-    ("a code-like with local events can be weakly referenced",
-     INSTRUMENTATION, "if (!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {",
-     "if (0) {"),
-    ("free_tool_id forgets disabled locations and local events",
-     INSTRUMENTATION, "_Py_codelikes_free_tool(interp, tool_id);", ""),
-    ("free_tool_id forgets disabled locations",
-     CODELIKES, "entry->locations[j] &= ~(UINT64_C(1) << tool);", ";"),
-    ("free_tool_id forgets local events",
-     CODELIKES, "entry->local_tools[event] & ~(1 << tool));",
-     "entry->local_tools[event]);"),
+    # DISABLE.
+    ("disabled locations are not told of",
+     "disabled_tools",
+     "FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])", "0"),
+    ("a lone tool is not told of disabled locations",
+     "find_only_callback",
+     "|| FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])", ""),
+    ("DISABLE of an event that cannot be disabled is an error",
+     "disable", "!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)", "0"),
+    ("the callback that cannot disable is removed",
+     "disable",
+     "Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));", ""),
+    ("DISABLE falls back on the state",
+     "disable", "if (disabled == 0) {", "if (0) {"),
+    ("a location is disabled for its tool alone",
+     "_Py_codelike_disable", "key | 1 << tool", "key | 0x3f"),
     ("restart_events forgets disabled locations",
-     INSTRUMENTATION, "_Py_codelikes_restart(interp);", ""),
+     "restart_producers", "_Py_codelikes_restart(interp);", ""),
+    ("restart_events has states written again",
+     "restart_producers", "step_version_unlocked();", ""),
+    ("free_tool_id forgets disabled locations",
+     "free_tool_of_locations", "& ~(UINT64_C(1) << tool)", ""),
     ("what is known of a code-like dies with it",
-     CODELIKES,
-     "codelike_entry *removed = remove_entry(state, (codelike_entry *)ref);",
-     "codelike_entry *removed = ((void)ref, NULL);"),
-    ("locations of different events are different",
-     CODELIKES, "(uint64_t)(event + 1) << 40", "(uint64_t)1 << 40"),
-    ("locations of different tools are different",
-     CODELIKES, "*slot |= key | 1 << tool;", "*slot |= key | 0x3f;"),
+     "codelike_died", "= ((codelike_ref *)ref)->entry;",
+     "= ((void)ref, NULL);"),
+    # Local events.
+    ("local events are for one code-like",
+     "listening_tools", "tools &= interp->monitors.tools[event]",
+     "tools &= 0xff"),
+    ("local events make states active",
+     "find_listeners",
+     "tools |= FT_ATOMIC_LOAD_UINT8_RELAXED("
+     "interp->codelikes.local_tools[event]);", ";"),
+    ("free_tool_id forgets local events",
+     "_Py_codelikes_free_tool", "& ~(1 << tool)", ""),
     ("new local events leave those of the other tools",
-     CODELIKES, "uint8_t tools = entry->local_tools[event] & ~(1 << tool);",
-     "uint8_t tools = 0;"),
+     "_Py_codelike_set_local_events",
+     "entry->local_tools[event] & ~(1 << tool)", "0"),
     ("the union of local events is counted",
-     CODELIKES, "any = *count ? any | 1 << tool : any & ~(1 << tool);",
-     "any |= 1 << tool;"),
-    ("removing a code-like moves up what it pushed away",
-     CODELIKES, "if (((j - home) & mask) >= ((j - i) & mask)) {", "if (0) {"),
+     "set_local_tools", "any & ~(1 << tool)", "any"),
+    ("a code-like needs its attributes",
+     "check_codelike", "if (!found) {", "if (0) {"),
+    ("a code-like with local events can be weakly referenced",
+     "check_codelike", "!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))", "0"),
+    # Answers to calls.
     ("Python functions get no answer",
-     INSTRUMENTATION, "if (!is_python_function(callable)) {", "if (1) {"),
+     "_PyMonitoring_FireCallEvent", "&& !is_python_function(callable)", ""),
     ("bound methods get no answer",
-     INSTRUMENTATION, "if (PyMethod_Check(callable)) {", "if (0) {"),
+     "is_python_function", "if (PyMethod_Check(callable)) {", "if (0) {"),
     ("a CALL whose callback raises does not wait",
-     INSTRUMENTATION, "if (err < 0 && waits > 0) {", "if (0) {"),
+     "_PyMonitoring_FireCallEvent", "err < 0 && waits > 0", "0"),
     ("a CALL disabled for a tool gives it no answer",
-     INSTRUMENTATION, "tools &= ~call.disabled;", ""),
+     "fire_answer_event", "tools &= ~call.disabled;", ""),
     ("what waits is dropped at the exit",
-     INSTRUMENTATION, "_Py_waiting_calls_exit(tstate);", ""),
+     "PyMonitoring_ExitScope", "_Py_waiting_calls_exit(tstate);", ""),
     ("an outer scope's CALL outlives the inner scope",
-     WAITING_CALLS, "calls[waiting->num_calls - 1].depth >= depth",
-     "calls[waiting->num_calls - 1].depth >= 0"),
+     "_Py_waiting_calls_exit", ".depth >= depth", ".depth >= 0"),
     ("what waits dies with the code-like",
-     CODELIKES,
-     "_Py_waiting_calls_forget_codelike(interp, removed->address);", ""),
+     "codelike_died",
+     "_Py_waiting_calls_forget_codelike(interp, entry->address);", ""),
     ("an answer is for the CALL of its code-like",
-     WAITING_CALLS,
-     "if (waiting->calls[i].codelike == codelike) {\n"
-     "            *call = take_index(waiting, i);\n            taken",
-     "if (1) {\n            *call = take_index(waiting, i);\n"
-     "            taken"),
+     "_Py_waiting_calls_take", "waiting->calls[i].codelike == codelike",
+     "1"),
     ("nothing waits when no tool wants answers",
-     INSTRUMENTATION, "if (is->answer_tools == 0) {", "if (0) {"),
+     "_PyMonitoring_RegisterCallback", "producers.answered == 0", "0"),
     ("a freed tool does not keep what waits",
-     INSTRUMENTATION, "_Py_waiting_calls_free_tool(interp, tool_id);", ""),
-)
+     "_Py_waiting_calls_free_tool", "strip_call_of_tool(interp, tool, &call)",
+     "0"),
+))
 
 
 def seed_faults(build):
@@ -162,14 +148,8 @@ def seed_faults(build):
 
     The unchanged copy must pass first: then what fails is the fault.
     """
-    sources = {name: (build / "src" / name).read_text()
-               for name in (INSTRUMENTATION, CODELIKES, WAITING_CALLS)}
-    for title, name, old, _ in FAULTS:
-        found = sources[name].count(old)
-        if found != 1:
-            raise SeriesError(f"{name}: the text to change for the fault "
-                              f"'{title}' occurs {diffs.times(found)}, it "
-                              f"must occur once: {old!r}")
+    sources = {name: (build / "src" / name).read_text() for name in FILES}
+    edits = find_places(sources)
     copy = build / "faults"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
@@ -179,16 +159,61 @@ def seed_faults(build):
     if found:
         raise SeriesError(f"the model test fails without a fault: {outcome}")
     missed = 0
-    for title, name, old, new in FAULTS:
+    for fault, (name, start, end) in zip(FAULTS, edits):
         path = copy / "src" / name
-        path.write_text(sources[name].replace(old, new))
+        text = sources[name]
+        path.write_text(text[:start] + fault.new + text[end:])
         outcome, found = try_model(copy)
         missed += not found
-        say("fault", f"{title}: {outcome}")
-        path.write_text(sources[name])
+        say("fault", f"{fault.title}: {outcome}")
+        path.write_text(text)
     print(f"{len(FAULTS) - missed} faults found, {missed} not found",
           flush=True)
     return missed
+
+
+def find_places(sources):
+    """Return (file, start, end) of the text of each fault in {file: text};
+    fail naming all that are not found."""
+    places = []
+    gone = []
+    for fault in FAULTS:
+        bodies = [(name, body) for name, text in sources.items()
+                  for body in function_bodies(fault.function, text)]
+        found = [(name, *match.span()) for name, body in bodies
+                 for match in pattern(fault.old).finditer(sources[name],
+                                                          *body.span())]
+        if len(found) == 1:
+            places += found
+        elif not bodies:
+            gone.append(f"'{fault.title}': there is no function "
+                        f"{fault.function}()")
+        else:
+            gone.append(f"'{fault.title}': {fault.function}() has "
+                        f"{diffs.times(len(found))} {fault.old!r}")
+    if gone:
+        raise SeriesError("\n  ".join([
+            f"{len(gone)} of {len(FAULTS)} faults have no place any more, "
+            f"series/faults.py needs another for them:", *gone]))
+    return places
+
+
+def function_bodies(name, text):
+    """Return the matches of the definitions of a C function."""
+    return list(re.finditer(rf"^{name}\([^;{{]*\)\n\{{.*?^\}}$", text,
+                            re.MULTILINE | re.DOTALL))
+
+
+def pattern(code):
+    """Return what matches C code with any white space between its tokens."""
+    tokens = re.findall(r"\w+|[^\w\s]", code)
+    parts = []
+    for before, token in zip(["", *tokens], tokens):
+        between_words = before[-1:].isalnum() and token[0].isalnum()
+        parts.append((r"\s+" if between_words else r"\s*")
+                     + re.escape(token))
+    # No white space before the first token.
+    return re.compile("".join(parts).removeprefix(r"\s*"))
 
 
 def try_model(copy):
@@ -199,8 +224,9 @@ def try_model(copy):
         # What is frozen into the interpreter does not change with a fault.
         status = subprocess.run(
             ["make", "-o", "Programs/_freeze_module",
-             "-o", "_bootstrap_python", "python"], cwd=copy / "release", stdout=file,
-            stderr=subprocess.STDOUT, env=clean_environment()).returncode
+             "-o", "_bootstrap_python", "python"], cwd=copy / "release",
+            stdout=file, stderr=subprocess.STDOUT,
+            env=clean_environment()).returncode
     if status:
         raise SeriesError(f"a fault does not compile, see {log}")
     log = copy / "model.log"

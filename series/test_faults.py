@@ -1,0 +1,58 @@
+"""Tests of how the seeded faults find their places."""
+
+import unittest
+from unittest import mock
+
+from common import SeriesError
+import faults
+
+SOURCE = """\
+static int
+other(int a)
+{
+    return a + 1;
+}
+
+static int
+wanted(int a,
+       int b)
+{
+    if (a  ==
+        b) {
+        return a + 1;
+    }
+    return 0;
+}
+"""
+
+
+class TestPlaces(unittest.TestCase):
+
+    def find(self, *found):
+        with mock.patch.object(faults, "FAULTS", [
+                faults.Fault(*fault, "") for fault in found]):
+            return [SOURCE[start:end] for _, start, end
+                    in faults.find_places({"file.c": SOURCE})]
+
+    def test_white_space(self):
+        self.assertEqual(self.find(("x", "wanted", "if(a == b)")),
+                         ["if (a  ==\n        b)"])
+        with self.assertRaises(SeriesError):
+            self.find(("x", "wanted", "returna"))
+
+    def test_function(self):
+        self.assertEqual(self.find(("x", "wanted", "return a + 1;"),
+                                   ("y", "other", "return a + 1;")),
+                         ["return a + 1;"] * 2)
+
+    def test_all_that_are_gone_are_named(self):
+        with self.assertRaisesRegex(
+                SeriesError, r"3 of 4 .*\n  'a': .* no function gone\(\)"
+                             r"\n  'b': wanted\(\) has nowhere 'c'"
+                             r"\n  'd': wanted\(\) has twice 'return'"):
+            self.find(("a", "gone", "c"), ("b", "wanted", "c"),
+                      ("d", "wanted", "return"), ("e", "other", "return"))
+
+
+if __name__ == "__main__":
+    unittest.main()
