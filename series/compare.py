@@ -1,8 +1,8 @@
 """Running the API's tests on the stock interpreter and on ours.
 
-Both load one binary of the test layer, so that what differs is the
-interpreter alone, and each test has a process of its own, so that a crash is
-a result.
+Both load one binary of the test layer, compiled against stock's headers as the
+extensions are that exist: what differs is the interpreter alone.  Each test
+has a process of its own, so that a crash is a result.
 """
 
 from collections import Counter
@@ -23,6 +23,20 @@ LAYER = "Modules/_testcapi/monitoring.c"
 TESTS = testing.OUR_TESTS[0].rpartition(".")[2]
 # What it tests is a header, not the interpreter.
 LEFT_OUT = "TestHeader"
+# What stock's headers lack, as 3.13 has it under other names.
+STAND_INS = ("-DPY_MONITORING_EVENT_BRANCH_LEFT=PY_MONITORING_EVENT_BRANCH",
+             "-DPY_MONITORING_EVENT_BRANCH_RIGHT=PY_MONITORING_EVENT_BRANCH",
+             "-DPyMonitoring_FireBranchLeftEvent=PyMonitoring_FireBranchEvent",
+             "-DPyMonitoring_FireBranchRightEvent="
+             "PyMonitoring_FireBranchEvent")
+# What a binary of ours runs on stock if it has none of the inline functions.
+USE_LAYER = """
+import _monitoring_layer as layer
+codelike = layer.CodeLike(1)
+layer.monitoring_enter_scope(codelike, 5)
+layer.fire_event_branch_left(codelike, 1, 2)
+layer.monitoring_exit_scope()
+"""
 # In a .pth file it reaches subprocesses and subinterpreters too.
 OVERLAY = ("import _testcapi, _monitoring_layer; vars(_testcapi).update("
            "(name, value) for name, value in vars(_monitoring_layer).items() "
@@ -49,7 +63,9 @@ def compare(series, base, build):
     ours = builder.build_python(build, "release")
     place = build / "compare"
     shutil.rmtree(place, ignore_errors=True)
-    layer = build_layer(build, ours, place)
+    layer = build_layer(build, build / "stock-src", stock, place / "layer",
+                        *STAND_INS)
+    check_without_inline(build, stock, ours, place / "without-inline")
     pythons = [environment(place / name, python, layer, build)
                for name, python in zip(COLUMNS, (stock, ours))]
     names = [test_names(python) for python in pythons][-1]
@@ -63,17 +79,25 @@ def compare(series, base, build):
         for i, column in enumerate(COLUMNS)), flush=True)
 
 
-def build_layer(build, python, place):
-    """Compile the test layer for every 3.13 and return its folder."""
-    source = build / "src"
-    layer = place / "layer"
-    layer.mkdir(parents=True)
+def build_layer(build, source, python, place, *flags):
+    """Compile the test layer against the headers of an interpreter and its
+    source; return its folder."""
+    place.mkdir(parents=True)
+    layer = build / "src" / LAYER
     builder.compile_module(
-        layer / "_monitoring_layer.so", python, source,
-        "-std=c11", "-D_PYMONITORING_NO_INLINE",
-        f"-I{source / 'Modules/_testcapi'}",
-        os.path.join(os.path.dirname(__file__), "layer.c"), source / LAYER)
-    return layer
+        place / "_monitoring_layer.so", python, source, "-std=c11", *flags,
+        f"-I{layer.parent}",
+        os.path.join(os.path.dirname(__file__), "layer.c"), layer)
+    return place
+
+
+def check_without_inline(build, stock, ours, place):
+    """Fail unless a binary of our headers can do without the inline functions,
+    which need our interpreter."""
+    build_layer(build, build / "src", ours, place,
+                "-D_PYMONITORING_NO_INLINE")
+    output_of([stock, "-c", USE_LAYER],
+              env=clean_environment(PYTHONPATH=str(place.resolve())))
 
 
 def environment(place, python, layer, build):
