@@ -136,7 +136,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "_Py_waiting_calls_take", "waiting->calls[i].codelike == codelike",
      "1"),
     ("nothing waits when no tool wants answers",
-     "_PyMonitoring_RegisterCallback", "producers.answered == 0", "0"),
+     "_PyMonitoring_RegisterCallback", "is->producers.answered == 0", "0"),
     ("a freed tool does not keep what waits",
      "_Py_waiting_calls_free_tool", "strip_call_of_tool(interp, tool, &call)",
      "0"),
