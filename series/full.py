@@ -46,7 +46,7 @@ def run(build, name, python, modules):
     report.unlink(missing_ok=True)
     say("running", f"{python}, {log}")
     with open(log, "wb") as file:
-        subprocess.run([python, "-m", "test", f"-j{os.cpu_count() or 1}",
+        subprocess.run([python, "-m", "test", "-W", f"-j{os.cpu_count() or 1}",
                         "--timeout", "1200", "--junit-xml", report, *modules],
                        stdout=file, stderr=subprocess.STDOUT,
                        stdin=subprocess.DEVNULL, env=clean_environment())
