@@ -995,7 +995,6 @@ class Model(Runner):
                    pending, known):
         """Call the tools' callbacks; return what the first raises."""
         registered = set(self.callbacks)
-        owners = [self.in_use[tool] and self.owners[tool] for tool in TOOLS]
         for tool in reversed(TOOLS):
             callback = self.callbacks.get((tool, event))
             if not tools >> tool & 1 or callback is None:
@@ -1015,18 +1014,22 @@ class Model(Runner):
             if reaction is None:
                 continue
             how, what = reaction
+            owner = self.owners[tool]
+            is_owner = self.in_use[tool]
             if how in DO:
                 steps, what = what
                 self.do_all(steps)
+                # What it disables is not disabled for the next owner.
+                is_owner = is_owner and self.owners[tool] == owner
             if how == "do":
                 continue
             if how not in ("disable", "do, disable"):
                 return self.react(how, what, known)
             if event not in CAN_DISABLE:
-                self.set_callback(tool, event, None)
+                if is_owner:
+                    self.set_callback(tool, event, None)
                 return self.error("ValueError")
-            if self.owners[tool] != owners[tool]:
-                # Not for the next owner.
+            if not is_owner:
                 continue
             if codelike.kind in NO_WEAKREF:
                 array.active[k] &= ~(1 << tool)
