@@ -335,6 +335,8 @@ class Driver(Runner):
             codelike = label
         if kind not in NO_WEAKREF:
             self.track(codelike, label)
+        if kind not in NO_MEMORY:
+            self.log.append(("at", id(codelike)))
         self.slots[slot] = Box(codelike, events, spare_events)
 
     def kill(self, slot):
@@ -715,6 +717,7 @@ class Thread:
     def __init__(self):
         self.handled = [None]
         self.depth = 0
+        self.entered = None         # where the last scope was, till a CALL
         self.waiting = []
         self.running = False        # a callback
 
@@ -787,6 +790,16 @@ class Model(Runner):
         codelike = Codelike(label, kind, events, spare_events, self.died)
         self.codelikes.append(codelike)
         self.slots[slot] = codelike
+        if kind not in NO_MEMORY:
+            # It may be where one was whose scope is entered still.
+            codelike.address = self.next_found("at") or (None,)
+            self.log.append(("at", *codelike.address))
+
+    def next_found(self, kind):
+        """Return what the driver has next in its log after its kind; nothing
+        if that is of another kind: the driver differs before."""
+        found = self.found[len(self.log):][:1]
+        return found[0][1:] if found and found[0][0] == kind else ()
 
     def kill(self, slot):
         codelike, self.slots[slot] = self.slots[slot], None
@@ -834,17 +847,14 @@ class Model(Runner):
             return
         if how == "fresh":
             codelike.array.version = 0
-        found = self.found[len(self.log):][:1]
-        if found and found[0][0] == "active":
-            self.enter_array(codelike.array, found[0][1:])
-        else:
-            # The driver differs before this.
-            self.enter_array(codelike.array)
+        self.enter_array(codelike.array, codelike.address,
+                         self.next_found("active"))
         self.log.append(("active", *codelike.array.active))
 
-    def enter_array(self, array, found=()):
+    def enter_array(self, array, place, found=()):
         """Enter a scope with the states of an array.
 
+        It is a repetition if the last thing was to enter at the same place.
         found is what the states were found to be.  It decides for a tool that
         a DISABLE has taken off a state: it may stay off while nothing changes
         that matters to the state.
@@ -861,8 +871,10 @@ class Model(Runner):
             array.written = written
             array.version = self.version
             array.restarts = self.restarts
-        if self.answer_tools():
-            self.current.depth += 1
+        thread = self.current
+        if self.answer_tools() and thread.entered != place:
+            thread.entered = place
+            thread.depth += 1
 
     def listening(self, local, event):
         """Return the tools that listen to an event, which is on for some in
@@ -881,6 +893,8 @@ class Model(Runner):
         thread = self.current
         thread.forget(lambda call: call.depth >= thread.depth)
         thread.depth = max(thread.depth - 1, 0)
+        if self.answer_tools():
+            thread.entered = None
 
     # ------ Steps: events ------
 
@@ -953,6 +967,8 @@ class Model(Runner):
             disabled = told & codelike.disabled[event, location]
             told &= ~disabled
         if event == CALL:
+            if offset >= 0 and self.is_told_of_calls(array.active[k]):
+                thread.entered = None
             call = self.wait(codelike, told, disabled, args)
         exc = None
         if told:
@@ -970,6 +986,15 @@ class Model(Runner):
             if call is not None:
                 call.release()
         return exc
+
+    def is_told_of_calls(self, active):
+        """Say whether some tool, which may want answers alone, is told of the
+        CALLs of any code-like."""
+        callbacks = self.answer_tools()
+        for tool, event in self.callbacks:
+            callbacks |= (event == CALL) << tool
+        return (self.answer_tools() and active & callbacks
+                & self.listening(self.local_union(), CALL))
 
     def wait(self, codelike, told, disabled, args):
         """Let a call wait for its answer, if a tool wants that; what its
@@ -1074,11 +1099,11 @@ class Model(Runner):
         array = producer.array
         if producer.fresh:
             array = Array(array.events)
-        self.enter_array(array)
+        self.enter_array(array, array)
         exc = None
         for action, error in zip(producer.actions, producer.errors):
             if action is None:
-                self.enter_array(array)
+                self.enter_array(array, array)
             elif action[0] == "fire":
                 exc = self.fire_action(producer, array, error, *action[1:])
                 if exc is not None:
