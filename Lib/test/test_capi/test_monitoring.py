@@ -26,6 +26,7 @@ import threading
 import time
 import trace
 import tracemalloc
+import types
 import unittest
 import weakref
 from test import support
@@ -1704,14 +1705,21 @@ class TestKeptNumbers(MonitoringTestCase):
 
         other = _testcapi.CodeLike(1)
         kept = {}
-        inner = self.keep("PY_THROW", OTHER_TOOL)
+        # Of the inner events no number is kept, so that it may be used again.
+        inner = []
+        monitoring.register_callback(
+            OTHER_TOOL, E.PY_THROW, lambda code, offset, exc:
+            inner.append(str(offset)))
+        monitoring.set_events(OTHER_TOOL, E.PY_THROW)
         enter(other, "PY_THROW")
         keys = [Key() for _ in range(500)]
         producers = [
+            # Of two events one number at most is kept.
             _testcapi.Producer(key, (IDS["PY_RESUME"],),
-                               ((IDS["PY_RESUME"], number),))
+                               ((IDS["PY_RESUME"], number),) * 2)
             for number, key in enumerate(keys, 300)]
         for callback in (kept.setdefault, kept.__setitem__,
+                         types.MethodType(dict.setdefault, kept),
                          functools.partial(operator.setitem, kept)):
             with self.subTest(callback):
                 kept.clear()
@@ -1723,7 +1731,8 @@ class TestKeptNumbers(MonitoringTestCase):
                 assert_same(self, [*kept.values()],
                             [*range(300, 300 + len(keys))])
         monitoring.set_events(OTHER_TOOL, 0)
-        inner.check(self, [*range(6000, 6004)] * (3 * len(keys)))
+        assert_same(self, inner, [str(number) for number in range(6000, 6004)]
+                    * (8 * len(keys)))
 
     def test_disable_and_local_events(self):
         numbers = Numbers()
