@@ -21,7 +21,6 @@
 
 typedef struct _Py_codelikes_state codelikes_state;
 typedef struct _Py_codelike codelike_entry;
-typedef struct _Py_codelike_ref codelike_ref;
 typedef struct _Py_codelike_table codelike_table;
 typedef struct _Py_location_table location_table;
 
@@ -42,7 +41,7 @@ has_locations(codelike_entry *entry)
 static unsigned long long *
 find_location(location_table *table, uint64_t key)
 {
-    size_t i = _Py_codelike_hash(key);
+    size_t i = _Py_codelike_location_hash(key);
     while (table->slots[i & table->mask] != 0
            && (table->slots[i & table->mask] & ~TOOLS_MASK) != key)
     {
@@ -67,7 +66,7 @@ reserve_location(codelike_entry *entry)
 {
     location_table *old = entry->locations;
     if (has_locations(entry)
-        && (entry->num_locations + 1) * 4 <= (old->mask + 1) * 3)
+        && (entry->num_locations + 1) * 2 <= old->mask + 1)
     {
         return 0;
     }
@@ -99,7 +98,7 @@ forget_locations(codelike_entry *entry)
 /* ------ The code-likes of an interpreter ------ */
 
 /* What stands in the slot of a code-like that was removed. */
-static const struct _Py_codelike removed_entry = {0};
+static const struct _Py_codelike removed_entry = {.address = NULL};
 
 static bool
 is_entry(codelike_entry *entry)
@@ -116,7 +115,7 @@ find_codelike(codelikes_state *state, PyObject *codelike)
 static void
 add_to_table(codelike_table *table, codelike_entry *entry)
 {
-    size_t i = _Py_codelike_hash((uintptr_t)entry->address);
+    size_t i = _Py_codelike_address_hash(entry->address);
     while (table->slots[i & table->mask] != NULL) {
         i++;
     }
@@ -128,11 +127,11 @@ static int
 reserve_codelike(codelikes_state *state)
 {
     codelike_table *old = state->table;
-    if (old && (state->num_used + 1) * 3 <= (old->mask + 1) * 2) {
+    if (old && (state->num_used + 1) * 2 <= old->mask + 1) {
         return 0;
     }
     size_t num_slots = 16;
-    while (num_slots < (state->num_codelikes + 1) * 2) {
+    while (num_slots < (state->num_codelikes + 1) * 4) {
         num_slots *= 2;
     }
     codelike_table *table = PyMem_Calloc(
@@ -176,19 +175,48 @@ set_local_tools(codelikes_state *state, codelike_entry *entry, int event,
     }
 }
 
+/* No location of the event is disabled any more. */
+static void
+clear_has_disabled(codelikes_state *state, int event)
+{
+    if (state->has_disabled[event]) {
+        FT_ATOMIC_STORE_UINT8(state->has_disabled[event], 0);
+        state->changed = true;
+    }
+}
+
+/* Empty a slot of the table, and those before it that were not empty only for
+   its sake: no search has to go on there. */
+static void
+empty_slot(codelikes_state *state, size_t i)
+{
+    codelike_table *table = state->table;
+    codelike_entry *removed = (codelike_entry *)&removed_entry;
+    FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], removed);
+    if (table->slots[(i + 1) & table->mask] != NULL) {
+        return;
+    }
+    for (; table->slots[i] == removed; i = (i - 1) & table->mask) {
+        FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], NULL);
+        state->num_used--;
+    }
+}
+
 /* Take the entry in a slot out of the table.  The caller releases it when the
-   state is unlocked: that may run other weak references' callbacks. */
+   state is unlocked: that takes the lock of weak references. */
 static codelike_entry *
 remove_slot(codelikes_state *state, size_t i)
 {
     codelike_entry *entry = state->table->slots[i];
-    FT_ATOMIC_STORE_PTR_RELEASE(state->table->slots[i],
-                                (codelike_entry *)&removed_entry);
+    empty_slot(state, i);
     state->num_codelikes--;
-    ((codelike_ref *)entry->ref)->entry = NULL;
+    entry->known = false;
     forget_locations(entry);
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         set_local_tools(state, entry, event, 0);
+        if (state->num_codelikes == 0) {
+            clear_has_disabled(state, event);
+        }
     }
     return entry;
 }
@@ -198,7 +226,7 @@ static void
 remove_entry(codelikes_state *state, codelike_entry *entry)
 {
     codelike_table *table = state->table;
-    size_t i = _Py_codelike_hash((uintptr_t)entry->address);
+    size_t i = _Py_codelike_address_hash(entry->address);
     while (table->slots[i & table->mask] != entry) {
         i++;
     }
@@ -206,8 +234,18 @@ remove_entry(codelikes_state *state, codelike_entry *entry)
 }
 
 static bool
+is_dead(codelike_entry *entry)
+{
+    return FT_ATOMIC_LOAD_PTR_RELAXED(entry->ref.wr_object) == Py_None;
+}
+
+/* Return whether nothing is known of the code-like, or never will be again. */
+static bool
 is_empty(codelike_entry *entry)
 {
+    if (is_dead(entry)) {
+        return true;
+    }
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         if (entry->local_tools[event]) {
             return false;
@@ -233,49 +271,49 @@ remove_entries(codelikes_state *state, bool all)
 }
 
 static void
-release_entry(codelike_entry *entry)
-{
-    Py_DECREF(entry->ref);
-    _PyMem_FreeDelayed(entry);
-}
-
-static void
 release_removed(codelike_entry *removed)
 {
     while (removed != NULL) {
         codelike_entry *entry = removed;
         removed = entry->next_removed;
-        release_entry(entry);
+        Py_DECREF(entry);
     }
 }
 
-/* Unlock the state after what may have changed what producers depend on. */
+/* Unlock the state after what may have changed what producers depend on.  They
+   follow before: another thread that finds the change made relies on it. */
 static void
 unlock_changed(PyInterpreterState *interp)
 {
-    bool changed = interp->codelikes.changed;
-    interp->codelikes.changed = false;
-    UNLOCK(&interp->codelikes);
-    if (changed) {
+    if (interp->codelikes.changed) {
+        interp->codelikes.changed = false;
         _PyMonitoring_UpdateProducers(interp);
     }
+    UNLOCK(&interp->codelikes);
 }
 
+/* Anybody can call this, with anything: weak references show it. */
 static PyObject *
 codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
+    codelike_entry *entry = (codelike_entry *)ref;
+    if (!Py_IS_TYPE(ref, (PyTypeObject *)interp->codelikes.type)
+        || !is_dead(entry))
+    {
+        Py_RETURN_NONE;
+    }
     LOCK(&interp->codelikes);
-    codelike_entry *entry = ((codelike_ref *)ref)->entry;
-    if (entry != NULL) {
+    bool known = entry->known;
+    if (known) {
         remove_entry(&interp->codelikes, entry);
     }
     unlock_changed(interp);
-    if (entry != NULL) {
+    if (known) {
         if (entry->watched) {
             _Py_waiting_calls_forget_codelike(interp, entry->address);
         }
-        release_entry(entry);
+        Py_DECREF(entry);
     }
     Py_RETURN_NONE;
 }
@@ -284,12 +322,22 @@ static PyMethodDef died_method = {
     "codelike_died", codelike_died, METH_O, NULL
 };
 
-static PyType_Spec ref_spec = {
+static void
+free_entry(void *entry)
+{
+#ifdef Py_GIL_DISABLED
+    _PyObject_FreeDelayed(entry);
+#else
+    PyObject_GC_Del(entry);
+#endif
+}
+
+static PyType_Spec entry_spec = {
     .name = "sys.monitoring.codelike",
-    .basicsize = sizeof(codelike_ref),
+    .basicsize = sizeof(codelike_entry),
     .flags = (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE
               | Py_TPFLAGS_DISALLOW_INSTANTIATION),
-    .slots = (PyType_Slot[]){{0, NULL}},
+    .slots = (PyType_Slot[]){{Py_tp_free, free_entry}, {0, NULL}},
 };
 
 /* Have the type of the references, and what they call.  Return -1 with an
@@ -304,7 +352,7 @@ make_type(codelikes_state *state)
         return 0;
     }
     PyObject *type = PyType_FromSpecWithBases(
-        &ref_spec, (PyObject *)&_PyWeakref_RefType);
+        &entry_spec, (PyObject *)&_PyWeakref_RefType);
     PyObject *died = type ? PyCFunction_New(&died_method, NULL) : NULL;
     if (died == NULL) {
         if (!PyErr_Occurred()) {
@@ -332,27 +380,18 @@ new_entry(codelikes_state *state, PyObject *codelike)
     if (make_type(state) < 0) {
         return NULL;
     }
-    codelike_entry *entry = PyMem_Calloc(1, sizeof(*entry));
     PyObject *args = PyTuple_Pack(2, codelike, state->died);
-    if (entry == NULL || args == NULL) {
-        PyErr_NoMemory();
-        goto error;
+    if (args == NULL) {
+        return NULL;
     }
-    entry->address = codelike;
-    entry->locations = (location_table *)&no_locations;
-    entry->ref = _PyWeakref_RefType.tp_new((PyTypeObject *)state->type, args,
-                                           NULL);
-    if (entry->ref == NULL) {
-        goto error;
-    }
-    ((codelike_ref *)entry->ref)->entry = NULL;
+    codelike_entry *entry = (codelike_entry *)_PyWeakref_RefType.tp_new(
+        (PyTypeObject *)state->type, args, NULL);
     Py_DECREF(args);
+    if (entry != NULL) {
+        entry->address = codelike;
+        entry->locations = (location_table *)&no_locations;
+    }
     return entry;
-
-error:
-    Py_XDECREF(args);
-    PyMem_Free(entry);
-    return NULL;
 }
 
 /* Call with the state locked for what is known of the code-like, which is made
@@ -361,31 +400,34 @@ error:
 static codelike_entry *
 get_locked(codelikes_state *state, PyObject *codelike)
 {
-    codelike_entry *entry = find_codelike(state, codelike);
-    if (entry != NULL) {
-        return entry;
-    }
-    UNLOCK(state);
-    /* This can run the garbage collector, and so anything. */
-    codelike_entry *made = new_entry(state, codelike);
-    if (made == NULL) {
-        return NULL;
-    }
-    LOCK(state);
-    entry = find_codelike(state, codelike);
-    if (entry == NULL && reserve_codelike(state) == 0) {
-        ((codelike_ref *)made->ref)->entry = made;
-        add_to_table(state->table, made);
-        state->num_codelikes++;
-        state->num_used++;
-        return made;
-    }
-    if (entry == NULL) {
+    for (;;) {
+        codelike_entry *entry = find_codelike(state, codelike);
+        if (entry != NULL) {
+            return entry;
+        }
         UNLOCK(state);
-        PyErr_NoMemory();
+        /* This can run the garbage collector, and so anything. */
+        entry = new_entry(state, codelike);
+        if (entry == NULL) {
+            return NULL;
+        }
+        LOCK(state);
+        bool known = find_codelike(state, codelike) != NULL;
+        if (!known && reserve_codelike(state) == 0) {
+            entry->known = true;
+            add_to_table(state->table, entry);
+            state->num_codelikes++;
+            state->num_used++;
+            return entry;
+        }
+        UNLOCK(state);
+        Py_DECREF(entry);
+        if (!known) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        LOCK(state);
     }
-    release_entry(made);
-    return entry;
 }
 
 /* Take the entry out of the table if it holds nothing; return it or NULL, as
@@ -417,7 +459,7 @@ _Py_codelikes_unlock(PyInterpreterState *interp)
 
 int
 _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
-                     int event, int location, int tool)
+                     int event, int location, uint32_t owner)
 {
     if (!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {
         return 0;
@@ -428,10 +470,14 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
     if (entry == NULL) {
         return -1;
     }
-    if (reserve_location(entry) < 0) {
+    bool is_owner = _Py_codelikes_is_owner(state, owner);
+    if (!is_owner || reserve_location(entry) < 0) {
         codelike_entry *removed = take_if_empty(state, entry);
         UNLOCK(state);
         release_removed(removed);
+        if (!is_owner) {
+            return 1;
+        }
         PyErr_NoMemory();
         return -1;
     }
@@ -440,7 +486,7 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
     if (*slot == 0) {
         entry->num_locations++;
     }
-    FT_ATOMIC_STORE_ULLONG_RELAXED(*slot, *slot | key | 1 << tool);
+    FT_ATOMIC_STORE_ULLONG_RELAXED(*slot, *slot | key | 1 << _Py_codelikes_tool(owner));
     if (!state->has_disabled[event]) {
         FT_ATOMIC_STORE_UINT8(state->has_disabled[event], 1);
         state->changed = true;
@@ -521,45 +567,72 @@ _Py_codelikes_restart(PyInterpreterState *interp)
         }
     }
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
-        FT_ATOMIC_STORE_UINT8_RELAXED(state->has_disabled[event], 0);
+        clear_has_disabled(state, event);
     }
-    state->changed = true;
     codelike_entry *removed = remove_entries(state, false);
     unlock_changed(interp);
     release_removed(removed);
 }
 
+/* Count who owns a tool: nobody if that is odd. */
 static void
+set_ownership(codelikes_state *state, int tool, uint32_t ownership)
+{
+    FT_ATOMIC_STORE_UINT32_RELAXED(state->ownership[tool], ownership);
+    state->changed = true;
+}
+
+void
+_Py_codelikes_use_tool(PyInterpreterState *interp, int tool)
+{
+    codelikes_state *state = &interp->codelikes;
+    LOCK(state);
+    set_ownership(state, tool, (state->ownership[tool] + 1) & ~1u);
+    unlock_changed(interp);
+}
+
+/* Return the events of which other tools have locations disabled, as a set. */
+static uint32_t
 free_tool_of_locations(codelike_entry *entry, int tool)
 {
     location_table *table = entry->locations;
-    uint64_t others = 0;
+    uint32_t others = 0;
     for (size_t i = 0; i <= table->mask; i++) {
         FT_ATOMIC_STORE_ULLONG_RELAXED(
             table->slots[i], table->slots[i] & ~(UINT64_C(1) << tool));
-        others |= table->slots[i] & TOOLS_MASK;
+        if (table->slots[i] & TOOLS_MASK) {
+            others |= 1 << _Py_codelike_key_event(table->slots[i]);
+        }
     }
     if (others == 0) {
         forget_locations(entry);
     }
+    return others;
 }
 
 void
 _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
 {
     codelikes_state *state = &interp->codelikes;
+    uint32_t others = 0;
     LOCK(state);
+    set_ownership(state, tool, state->ownership[tool] | 1);
     for (size_t i = 0; state->table && i <= state->table->mask; i++) {
         codelike_entry *entry = state->table->slots[i];
         if (!is_entry(entry)) {
             continue;
         }
         if (has_locations(entry)) {
-            free_tool_of_locations(entry, tool);
+            others |= free_tool_of_locations(entry, tool);
         }
         for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
             set_local_tools(state, entry, event,
                             entry->local_tools[event] & ~(1 << tool));
+        }
+    }
+    for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
+        if (!(others >> event & 1)) {
+            clear_has_disabled(state, event);
         }
     }
     codelike_entry *removed = remove_entries(state, false);
@@ -573,8 +646,6 @@ _Py_codelikes_clear(PyInterpreterState *interp)
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
     codelike_entry *removed = remove_entries(state, true);
-    memset(state->has_disabled, 0, sizeof(state->has_disabled));
-    state->changed = true;
     unlock_changed(interp);
     release_removed(removed);
     PyMem_Free(state->table);

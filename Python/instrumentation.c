@@ -92,23 +92,28 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
     PyException_SetContext(link, pending);
 }
 
-/* A callback returned DISABLE.  location is what that is for; in a code-like
-   that cannot be weakly referenced it is for the state. */
+/* The callback of a tool returned DISABLE.  location is what that is for; in a
+   code-like that cannot be weakly referenced it is for the state.  Nothing
+   happens to the tool if it lost the owner meanwhile. */
 static int
-disable(PyInterpreterState *interp, PyMonitoringState *state, int tool,
+disable(PyInterpreterState *interp, PyMonitoringState *state, uint32_t owner,
         int event, PyObject *codelike, int location)
 {
+    int tool = _Py_codelikes_tool(owner);
+    bool is_owner = _Py_codelikes_is_owner(&interp->codelikes, owner);
     if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
         /* Left in place, the callback would raise again and again. */
-        Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
+        if (is_owner) {
+            Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
+        }
         PyErr_Format(PyExc_ValueError,
                      "Cannot disable %s events. Callback removed.",
                      event_names[event]);
         return -1;
     }
     int disabled = _Py_codelike_disable(interp, codelike, event, location,
-                                        tool);
-    if (disabled == 0) {
+                                        owner);
+    if (disabled == 0 && is_owner) {
 #ifdef Py_GIL_DISABLED
         (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
 #else
@@ -119,34 +124,51 @@ disable(PyInterpreterState *interp, PyMonitoringState *state, int tool,
 }
 
 /* Callbacks are called with borrowed references: counting them would be most
-   of the cost where threads share them.  One that is replaced while it may run
-   is retired: kept until no thread is within a producer's callback. */
+   of the cost where threads share them.  One that is replaced while producers'
+   callbacks run is retired: kept until each thread that was in one has left
+   it. */
 
 struct _Py_retired_callback {
     PyObject *callback;
     struct _Py_retired_callback *next;
 };
 
-/* In tstate->what_event, which call_tracing() leaves alone: a producer's
-   callback runs.  A negative value keeps f_lineno from being set: no frame is
-   at a line of this event. */
-#define IN_PRODUCER_CALLBACK -2
+/* In the producer_callbacks of a thread, beside their number: a callback was
+   retired meanwhile. */
+#define CALLBACK_RETIRED (1 << 30)
 
-/* The world must be stopped. */
-static bool
-is_callback_running(PyInterpreterState *interp)
+/* In tstate->what_event, while no event is told and while one of a producer
+   is.  A negative value keeps f_lineno from being set: no frame is at a line of
+   a producer's event. */
+#define NO_EVENT -1
+#define PRODUCER_EVENT -2
+
+static inline int *
+producer_callbacks(PyThreadState *tstate)
 {
-    bool running = false;
+    return &((_PyThreadStateImpl *)tstate)->producer_callbacks;
+}
+
+/* Set the flag in the threads that are in a producer's callback, or say only
+   whether it is set in one.  The world must be stopped. */
+static bool
+find_retired(PyInterpreterState *interp, bool retire)
+{
+    bool found = false;
     HEAD_LOCK(&_PyRuntime);
     for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
          tstate = tstate->next)
     {
-        if (tstate->tracing || tstate->what_event == IN_PRODUCER_CALLBACK) {
-            running = true;
+        int *callbacks = producer_callbacks(tstate);
+        if (retire && *callbacks != 0) {
+            *callbacks |= CALLBACK_RETIRED;
+        }
+        if (*callbacks & CALLBACK_RETIRED) {
+            found = true;
         }
     }
     HEAD_UNLOCK(&_PyRuntime);
-    return running;
+    return found;
 }
 
 /* Keep the callback, if it may run, for as long.  The world must be stopped.
@@ -154,7 +176,7 @@ is_callback_running(PyInterpreterState *interp)
 static int
 retire_callback(PyInterpreterState *interp, PyObject *callback)
 {
-    if (callback == NULL || !is_callback_running(interp)) {
+    if (callback == NULL || !find_retired(interp, true)) {
         return 0;
     }
     struct _Py_retired_callback *retired = PyMem_Malloc(sizeof(*retired));
@@ -168,34 +190,131 @@ retire_callback(PyInterpreterState *interp, PyObject *callback)
     return 0;
 }
 
-/* Release retired callbacks unless one may still run. */
 static void
-release_retired(PyInterpreterState *interp)
+release_retired(struct _Py_retired_callback *retired)
 {
-    struct _Py_retired_callback *retired = NULL;
-    _PyEval_StopTheWorld(interp);
-    if (!is_callback_running(interp)) {
-        retired = interp->producers.retired;
-        interp->producers.retired = NULL;
-    }
-    _PyEval_StartTheWorld(interp);
-    PyObject *exc = PyErr_GetRaisedException();
     while (retired != NULL) {
         struct _Py_retired_callback *next = retired->next;
         Py_DECREF(retired->callback);
         PyMem_Free(retired);
         retired = next;
     }
-    PyErr_SetRaisedException(exc);
 }
 
-static inline PyObject *
-number_object(int number)
+/* A producer's callback ended in a thread, and either another one runs in it
+   or one was retired meanwhile. */
+static Py_NO_INLINE void
+leave_retired(PyThreadState *tstate)
 {
-    if (-_PY_NSMALLNEGINTS <= number && number < _PY_NSMALLPOSINTS) {
-        return (PyObject *)&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS + number];
+    PyInterpreterState *interp = tstate->interp;
+    if (*producer_callbacks(tstate) != CALLBACK_RETIRED) {
+        return;
     }
-    return PyLong_FromLong(number);
+    struct _Py_retired_callback *retired = NULL;
+    _PyEval_StopTheWorld(interp);
+    *producer_callbacks(tstate) = 0;
+    if (!find_retired(interp, false)) {
+        retired = interp->producers.retired;
+        interp->producers.retired = NULL;
+    }
+    _PyEval_StartTheWorld(interp);
+    PyObject *exc = _PyErr_GetRaisedException(tstate);
+    release_retired(retired);
+    _PyErr_SetRaisedException(tstate, exc);
+}
+
+static inline void
+enter_callback(PyThreadState *tstate)
+{
+    ++*producer_callbacks(tstate);
+    tstate->tracing++;
+    tstate->what_event = PRODUCER_EVENT;
+}
+
+static inline void
+leave_callback(PyThreadState *tstate, int old_what)
+{
+    tstate->what_event = old_what;
+    tstate->tracing--;
+    if (--*producer_callbacks(tstate) != 0) {
+        leave_retired(tstate);
+    }
+}
+
+void
+_PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
+{
+    /* What is released can fire events: there must be no callback left. */
+    PyObject *callbacks[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS];
+    memcpy(callbacks, interp->monitoring_callables, sizeof(callbacks));
+    memset(interp->monitoring_callables, 0, sizeof(callbacks));
+    struct _Py_retired_callback *retired = interp->producers.retired;
+    interp->producers.retired = NULL;
+    _PyMonitoring_UpdateProducers(interp);
+    for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
+        for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+            Py_XDECREF(callbacks[tool][event]);
+        }
+    }
+    release_retired(retired);
+}
+
+/* Return an int without making one, or NULL.  It is the thread's: there is no
+   reference to give back, and it must not be asked for again before the
+   callbacks that are told it have returned.
+
+   A thread changes the value of the int that it told last, if nobody kept it:
+   to allocate and free one would cost more than all the rest of an event.
+   Nobody can notice: ints cannot be weakly referenced, have their hash worked
+   out each time, and are not known to the collector. */
+static inline PyObject *
+ready_number(PyThreadState *tstate, int number)
+{
+    size_t small = (unsigned)number + _PY_NSMALLNEGINTS;
+    if (small < _PY_NSMALLNEGINTS + _PY_NSMALLPOSINTS) {
+        return (PyObject *)&_PyLong_SMALL_INTS[small];
+    }
+    PyObject *told = ((_PyThreadStateImpl *)tstate)->told_number;
+    if (told == NULL || (unsigned)number > PyLong_MASK
+        || !_PyObject_IsUniquelyReferenced(told))
+    {
+        return NULL;
+    }
+    ((PyLongObject *)told)->long_value.ob_digit[0] = (digit)number;
+    return told;
+}
+
+/* Return a new reference to an int, or NULL with MemoryError set.  If it has
+   one digit, the thread keeps it for the next event, unless a callback runs
+   that may have been told the one that it would replace. */
+static PyObject *
+new_number(PyThreadState *tstate, int number)
+{
+    PyObject *obj = PyLong_FromLong(number);
+    if (obj != NULL && !_Py_IsImmortal(obj)
+        && (unsigned)number <= PyLong_MASK
+        && *producer_callbacks(tstate) == 0)
+    {
+        Py_XSETREF(((_PyThreadStateImpl *)tstate)->told_number,
+                   Py_NewRef(obj));
+    }
+    return obj;
+}
+
+/* Do what the result of a tool's callback says: it raised, or it returned
+   DISABLE for the location.  Steals the reference to the result.  Return -1
+   with an exception set on failure. */
+static int
+take_result(PyThreadState *tstate, PyMonitoringState *state, uint32_t owner,
+            int event, PyObject *codelike, int location, PyObject *res)
+{
+    if (res == NULL) {
+        return -1;
+    }
+    Py_DECREF(res);
+    return res == &_PyInstrumentation_DISABLE
+        ? disable(tstate->interp, state, owner, event, codelike, location)
+        : 0;
 }
 
 /* Tell the tools, of which there is one at least, of an event whose callbacks
@@ -220,13 +339,12 @@ tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
             goto done;
         }
     }
-    args[2] = number_object(number);
+    args[2] = new_number(tstate, number);
     if (args[2] == NULL) {
         goto done;
     }
     int old_what = tstate->what_event;
-    tstate->what_event = IN_PRODUCER_CALLBACK;
-    tstate->tracing++;
+    enter_callback(tstate);
     do {
         int tool = most_significant_bit(tools);
         tools ^= (1 << tool);
@@ -235,23 +353,13 @@ tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
         if (callback == NULL) {
             continue;
         }
+        uint32_t owner = _Py_codelikes_owner(&interp->codelikes, tool);
         PyObject *res = _PyObject_VectorcallTstate(
             tstate, callback, args + 1,
             nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        if (res == NULL) {
-            err = -1;
-            break;
-        }
-        Py_DECREF(res);
-        if (res == &_PyInstrumentation_DISABLE) {
-            err = disable(interp, state, tool, event, args[1], number);
-        }
+        err = take_result(tstate, state, owner, event, args[1], number, res);
     } while (tools && err == 0);
-    tstate->tracing--;
-    tstate->what_event = old_what;
-    if (interp->producers.retired != NULL) {
-        release_retired(interp);
-    }
+    leave_callback(tstate, old_what);
     Py_DECREF(args[2]);
 done:
     Py_XDECREF(stop);
@@ -265,14 +373,23 @@ done:
     return err;
 }
 
-/* The arguments of an event are wrong; it is an error if a tool listens. */
-static int
-refuse_event(PyThreadState *tstate, PyMonitoringState *state, int event,
-             PyObject *codelike, int32_t offset)
+static inline bool
+are_arguments_valid(PyThreadState *tstate, int event, int32_t offset)
+{
+    return offset >= 0 && !(((1 << event) & EXCEPTION_EVENTS)
+                            && tstate->current_exception == NULL);
+}
+
+/* The arguments of an event are wrong; it is an error if a tool listens other
+   than those excluded. */
+static Py_NO_INLINE int
+refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
+             int event, PyThreadState *tstate, uint8_t excluded)
 {
     PyInterpreterState *interp = tstate->interp;
     uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.listeners[event]);
+        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.listeners[event])
+        & ~excluded;
     if (tstate->tracing
         || !listening_tools(interp, codelike, event, tools))
     {
@@ -292,13 +409,6 @@ refuse_event(PyThreadState *tstate, PyMonitoringState *state, int event,
     return -1;
 }
 
-static inline bool
-are_arguments_valid(PyThreadState *tstate, int event, int32_t offset)
-{
-    return offset >= 0 && !(((1 << event) & EXCEPTION_EVENTS)
-                            && tstate->current_exception == NULL);
-}
-
 /* Return the tools that the state and the interpreter have for an event. */
 static inline uint8_t
 tools_of_state(PyThreadState *tstate, PyMonitoringState *state, int event)
@@ -307,134 +417,161 @@ tools_of_state(PyThreadState *tstate, PyMonitoringState *state, int event)
         & FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.told[event]);
 }
 
+/* Return the tools that disabled a location, which may be many more than there
+   are bits. */
 static inline uint8_t
-disabled_tools(PyInterpreterState *interp, int event, PyObject *codelike,
+disabled_tools(PyThreadState *tstate, int event, PyObject *codelike,
                int number)
 {
+    struct _Py_codelikes_state *codelikes = &tstate->interp->codelikes;
     return PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-           && FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])
-           ? _Py_codelike_disabled_tools(&interp->codelikes, codelike, event,
-                                         number)
+           && FT_ATOMIC_LOAD_UINT8(codelikes->has_disabled[event])
+           ? _Py_codelike_disabled_tools(codelikes, codelike, event, number)
            : 0;
 }
 
-/* Return the tools to tell of an event with valid arguments, without those
-   that disabled its location; these are put into *disabled. */
-static uint8_t
-tools_to_tell(PyThreadState *tstate, PyMonitoringState *state, int event,
-              PyObject *codelike, int number, uint8_t *disabled)
+/* Among the tools that did not disable the location of an event, tell those
+   that listen to the code-like.  The arguments are valid, and in args as for
+   tell_tools(). */
+static int
+tell_listeners(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
+               int event, int number, PyObject **args, Py_ssize_t nargs)
 {
-    PyInterpreterState *interp = tstate->interp;
-    assert(codelike != NULL);
-    *disabled = 0;
-    uint8_t tools = tools_of_state(tstate, state, event);
-    if (tools == 0 || tstate->tracing) {
+    if (tstate->tracing) {
         return 0;
     }
-    *disabled = tools & disabled_tools(interp, event, codelike, number);
-    return listening_tools(interp, codelike, event, tools & ~*disabled);
-}
-
-/* Fire an event with the arguments of tell_tools(). */
-static Py_NO_INLINE int
-fire_special(PyThreadState *tstate, PyMonitoringState *state, int event,
-             int32_t offset, int number, PyObject **args, Py_ssize_t nargs)
-{
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(tstate, state, event, args[1], offset);
-    }
-    uint8_t disabled;
-    uint8_t tools = tools_to_tell(tstate, state, event, args[1], number,
-                                  &disabled);
+    tools = listening_tools(tstate->interp, args[1], event, tools);
     return tools == 0 ? 0 : tell_tools(tstate, state, tools, event, number,
                                        args, nargs);
 }
 
-/* The same for an event that some tool is to be told of: the usual case, one
-   tool with nothing special, at once. */
-static inline Py_ALWAYS_INLINE int
-fire_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
-           int32_t offset, int number, PyObject **args, Py_ssize_t nargs)
+/* ------ Events, first what they have in common ------
+
+   The functions here are called last in those of the API, with arguments at
+   the places where they were. */
+
+static Py_NO_INLINE int
+tell_plain(PyMonitoringState *state, PyObject *codelike, uint8_t tools,
+           int number, int event)
 {
-    PyInterpreterState *interp = tstate->interp;
-    PyObject *callback =
-        FT_ATOMIC_LOAD_PTR_RELAXED(interp->producers.only_callback[event]);
-    PyObject *number_obj;
-    if (callback == NULL || offset < 0 || tstate->tracing
-        || tstate->current_exception != NULL
-        || (number_obj = number_object(number)) == NULL)
-    {
-        return fire_special(tstate, state, event, offset, number, args, nargs);
-    }
-    args[2] = number_obj;
-    uint8_t told = FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.told[event]);
-    int old_what = tstate->what_event;
-    tstate->what_event = IN_PRODUCER_CALLBACK;
-    tstate->tracing = 1;
-    vectorcallfunc call = _PyVectorcall_FunctionInline(callback);
-    size_t nargsf = nargs | PY_VECTORCALL_ARGUMENTS_OFFSET;
-    PyObject *res = call != NULL
-        ? call(callback, args + 1, nargsf, NULL)
-        : _PyObject_MakeTpCall(tstate, callback, args + 1, nargs, NULL);
-    if ((res == NULL) == (tstate->current_exception == NULL)) {
-        res = _Py_CheckFunctionResult(tstate, callback, res, NULL);
-    }
-    int err = 0;
-    if (res == NULL) {
-        err = -1;
-    }
-    else if (res == &_PyInstrumentation_DISABLE) {
-        err = disable(interp, state, most_significant_bit(told), event,
-                      args[1], number);
-    }
-    else {
-        Py_DECREF(res);
-    }
-    tstate->tracing = 0;
-    tstate->what_event = old_what;
-    if (interp->producers.retired != NULL) {
-        release_retired(interp);
-    }
-    Py_DECREF(number_obj);
+    PyObject *args[] = {NULL, codelike, NULL};
+    return tell_listeners(_PyThreadState_GET(), state, tools, event, number,
+                          args, 2);
+}
+
+static Py_NO_INLINE int
+tell_value(PyMonitoringState *state, PyObject *codelike, int32_t offset,
+           PyObject *value, uint8_t tools, int event)
+{
+    PyObject *args[] = {NULL, codelike, NULL, value};
+    return tell_listeners(_PyThreadState_GET(), state, tools, event, offset,
+                          args, 3);
+}
+
+/* The usual case: there is one tool to tell, nothing is special for any
+   code-like or location, and no exception is pending.  What is needed again
+   where the callback does not return None is in memory: it would be saved and
+   restored each time for registers to keep it. */
+typedef struct {
+    PyObject *args[4];          /* of tell_tools() */
+    PyMonitoringState *state;
+    struct _Py_only_tool *only;
+    PyObject *callback;
+    uint32_t owner;
+    int number;
+} usual_event;
+
+/* Return where the vectorcall function of the callback is, or NULL where the
+   interpreter's side of the usual case is not given. */
+static inline Py_ALWAYS_INLINE vectorcallfunc *
+usual_vectorcall(PyThreadState *tstate, int event)
+{
+    return FT_ATOMIC_LOAD_PTR_ACQUIRE(
+        tstate->interp->producers.only[event].vectorcall);
+}
+
+static inline Py_ALWAYS_INLINE bool
+is_thread_usual(PyThreadState *tstate)
+{
+    return tstate->tracing == 0 && tstate->current_exception == NULL
+        && tstate->what_event == NO_EVENT;
+}
+
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
+end_unusually(PyThreadState *tstate, usual_event *e, PyObject *res)
+{
+    res = _Py_CheckFunctionResult(tstate, e->callback, res, NULL);
+    int event = (int)(e->only - tstate->interp->producers.only);
+    int err = take_result(tstate, e->state, e->owner, event, e->args[1],
+                          e->number, res);
+    leave_callback(tstate, NO_EVENT);
     return err;
 }
 
-/* Say that there is nothing to do for an event with a code-like and an offset
-   or line; what follows is then not even called. */
-static inline Py_ALWAYS_INLINE bool
-is_ignored(PyThreadState *tstate, PyMonitoringState *state, int event,
-           PyObject *codelike, int32_t offset, int number)
+/* Do what tell_tools() does.  The event has its arguments, of which args[0] is
+   the callee's, its state and its number. */
+static inline Py_ALWAYS_INLINE int
+tell_only_tool(PyThreadState *tstate, struct _Py_only_tool *only,
+               vectorcallfunc *vectorcall, usual_event *e, Py_ssize_t nargs)
 {
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return false;
+    e->only = only;
+    e->callback = FT_ATOMIC_LOAD_PTR_RELAXED(only->callback);
+    e->owner = FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner);
+    enter_callback(tstate);
+    PyObject *res = (*vectorcall)(
+        e->callback, e->args + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        NULL);
+    if (res != Py_None || tstate->current_exception != NULL) {
+        return end_unusually(tstate, e, res);
     }
-    uint8_t tools = tools_of_state(tstate, state, event);
-    return tools == 0 || !(tools & ~disabled_tools(tstate->interp, event,
-                                                   codelike, number));
+    leave_callback(tstate, NO_EVENT);
+    return 0;
+}
+
+/* The tool of the usual case, as a set. */
+static inline uint8_t
+only_tool(struct _Py_only_tool *only)
+{
+    return 1 << _Py_codelikes_tool(FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner));
 }
 
 static Py_NO_INLINE int
-fire_plain_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
-                 PyObject *codelike, int32_t offset, int number)
+tell_plain_usual(PyMonitoringState *state, PyObject *codelike,
+                 vectorcallfunc *vectorcall, int number,
+                 PyThreadState *tstate, struct _Py_only_tool *only)
 {
-    PyObject *args[] = {NULL, codelike, NULL};
-    return fire_usual(tstate, state, event, offset, number, args, 2);
+    PyObject *number_obj = ready_number(tstate, number);
+    if (number_obj == NULL) {
+        int event = (int)(only - tstate->interp->producers.only);
+        return tell_plain(state, codelike, only_tool(only), number, event);
+    }
+    usual_event e;
+    e.args[1] = codelike;
+    e.args[2] = number_obj;
+    e.state = state;
+    e.number = number;
+    return tell_only_tool(tstate, only, vectorcall, &e, 2);
 }
 
 static Py_NO_INLINE int
-fire_value_usual(PyThreadState *tstate, PyMonitoringState *state, int event,
-                 PyObject *codelike, int32_t offset, PyObject *value)
+tell_value_usual(PyMonitoringState *state, PyObject *codelike, int32_t offset,
+                 PyObject *value, vectorcallfunc *vectorcall,
+                 struct _Py_only_tool *only)
 {
-    PyObject *args[] = {NULL, codelike, NULL, value};
-    return fire_usual(tstate, state, event, offset, offset, args, 3);
-}
-
-static Py_NO_INLINE int
-fire_value_special(PyThreadState *tstate, PyMonitoringState *state, int event,
-                   PyObject *codelike, int32_t offset, PyObject *value)
-{
-    PyObject *args[] = {NULL, codelike, NULL, value};
-    return fire_special(tstate, state, event, offset, offset, args, 3);
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyObject *number_obj = ready_number(tstate, offset);
+    if (number_obj == NULL) {
+        int event = (int)(only - tstate->interp->producers.only);
+        return tell_value(state, codelike, offset, value, only_tool(only),
+                          event);
+    }
+    usual_event e;
+    e.args[1] = codelike;
+    e.args[2] = number_obj;
+    e.args[3] = value;
+    e.state = state;
+    e.number = offset;
+    return tell_only_tool(tstate, only, vectorcall, &e, 3);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -443,10 +580,21 @@ fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
 {
     assert(codelike != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
-    if (is_ignored(tstate, state, event, codelike, offset, number)) {
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return refuse_event(state, codelike, offset, event, tstate, 0);
+    }
+    uint8_t tools = tools_of_state(tstate, state, event);
+    if (tools == 0) {
         return 0;
     }
-    return fire_plain_usual(tstate, state, event, codelike, offset, number);
+    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
+    if (vectorcall != NULL && is_thread_usual(tstate)) {
+        return tell_plain_usual(state, codelike, vectorcall, number, tstate,
+                                &tstate->interp->producers.only[event]);
+    }
+    tools &= ~disabled_tools(tstate, event, codelike, number);
+    return tools == 0
+        ? 0 : tell_plain(state, codelike, tools, number, event);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -455,12 +603,23 @@ fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
 {
     assert(codelike != NULL && value != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
-    if (is_ignored(tstate, state, event, codelike, offset, offset)) {
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return refuse_event(state, codelike, offset, event, tstate, 0);
+    }
+    uint8_t tools = tools_of_state(tstate, state, event);
+    if (tools == 0) {
         return 0;
     }
-    return event == PY_MONITORING_EVENT_STOP_ITERATION
-        ? fire_value_special(tstate, state, event, codelike, offset, value)
-        : fire_value_usual(tstate, state, event, codelike, offset, value);
+    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
+    if (vectorcall != NULL && event != PY_MONITORING_EVENT_STOP_ITERATION
+        && is_thread_usual(tstate))
+    {
+        return tell_value_usual(state, codelike, offset, value, vectorcall,
+                                &tstate->interp->producers.only[event]);
+    }
+    tools &= ~disabled_tools(tstate, event, codelike, offset);
+    return tools == 0
+        ? 0 : tell_value(state, codelike, offset, value, tools, event);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -469,12 +628,14 @@ fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
 {
     assert(codelike != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
-    if (is_ignored(tstate, state, event, codelike, offset, offset)) {
-        return 0;
+    if (!are_arguments_valid(tstate, event, offset)) {
+        return refuse_event(state, codelike, offset, event, tstate, 0);
     }
+    uint8_t tools = tools_of_state(tstate, state, event);
     /* Borrowed: it is pending, and kept. */
-    return fire_value_special(tstate, state, event, codelike, offset,
-                              tstate->current_exception);
+    return tools == 0 ? 0 : tell_value(state, codelike, offset,
+                                       tstate->current_exception, tools,
+                                       event);
 }
 
 static bool
@@ -489,7 +650,7 @@ is_python_function(PyObject *callable)
 /* Have a call wait for its answer.  Return whether it does, or -1 with
    MemoryError set; keep the exception that is set. */
 static int
-wait_for_answer(PyThreadState *tstate, const _Py_waiting_call *call)
+wait_for_answer(PyThreadState *tstate, _Py_waiting_call *call)
 {
     PyObject *pending = _PyErr_GetRaisedException(tstate);
     int waits = _Py_waiting_calls_push(tstate, call);
@@ -500,15 +661,6 @@ wait_for_answer(PyThreadState *tstate, const _Py_waiting_call *call)
         _PyErr_SetRaisedException(tstate, pending);
     }
     return waits;
-}
-
-static void
-forget_call(PyThreadState *tstate, PyObject *codelike)
-{
-    _Py_waiting_call call;
-    if (_Py_waiting_calls_take(tstate, codelike, &call)) {
-        _Py_waiting_call_release(&call);
-    }
 }
 
 /* Fire C_RETURN or C_RAISE, the answer to a CALL. */
@@ -524,20 +676,18 @@ fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
     (void)_Py_waiting_calls_take(tstate, codelike, &call);
     int err = 0;
     if (!are_arguments_valid(tstate, event, offset)) {
-        err = refuse_event(tstate, state, event, codelike, offset);
+        err = refuse_event(state, codelike, offset, event, tstate,
+                           call.disabled);
         goto done;
     }
-    uint8_t disabled;
-    uint8_t tools = tools_to_tell(tstate, state, event, codelike, offset,
-                                  &disabled);
-    tools &= ~call.disabled;
+    uint8_t tools = tools_of_state(tstate, state, event) & ~call.disabled;
     if (tools) {
         PyObject *args[] = {
             NULL, codelike, NULL,
             call.callable ? call.callable : &_PyInstrumentation_MISSING,
             call.arg0 ? call.arg0 : &_PyInstrumentation_MISSING,
         };
-        err = tell_tools(tstate, state, tools, event, offset, args, 4);
+        err = tell_listeners(tstate, state, tools, event, offset, args, 4);
     }
 done:
     _Py_waiting_call_release(&call);
@@ -585,13 +735,21 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
     const int event = PY_MONITORING_EVENT_CALL;
     PyThreadState *tstate = _PyThreadState_GET();
     if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(tstate, state, event, codelike, offset);
+        return refuse_event(state, codelike, offset, event, tstate, 0);
     }
-    uint8_t disabled;
-    uint8_t tools = tools_to_tell(tstate, state, event, codelike, offset,
-                                  &disabled);
+    uint8_t tools = tools_of_state(tstate, state, event);
+    if (tools == 0 || tstate->tracing) {
+        return 0;
+    }
+    uint8_t disabled =
+        tools & disabled_tools(tstate, event, codelike, offset);
+    tools = listening_tools(tstate->interp, codelike, event,
+                            tools & ~disabled);
     uint8_t answered =
         FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
+    if (answered) {
+        _Py_waiting_calls_called(tstate);
+    }
     _Py_waiting_call call = {
         .codelike = codelike,
         .told = tools & answered,
@@ -613,7 +771,7 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
         err = tell_tools(tstate, state, tools, event, offset, args, 4);
     }
     if (err < 0 && waits > 0) {
-        forget_call(tstate, codelike);
+        _Py_waiting_calls_forget(tstate, call.serial);
     }
     return err;
 }
@@ -779,7 +937,7 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     _Py_codelikes_unlock(interp);
 entered:
     if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.answered)) {
-        _Py_waiting_calls_enter(tstate);
+        _Py_waiting_calls_enter(tstate, version);
     }
     return 0;
 }
@@ -826,20 +984,46 @@ find_callbacks(PyInterpreterState *interp, int event)
     return tools;
 }
 
-static PyObject *
-find_only_callback(PyInterpreterState *interp, int event)
+/* Return where the callback's vectorcall function is kept, if its type is one
+   of which that is known to stay so; otherwise NULL. */
+static vectorcallfunc *
+find_vectorcall(PyObject *callback)
 {
-    uint8_t told = interp->producers.told[event];
-    if (told == 0 || (told & (told - 1))) {
-        return NULL;
-    }
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && (FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
-            || FT_ATOMIC_LOAD_UINT8(interp->codelikes.has_disabled[event])))
+    PyTypeObject *type = Py_TYPE(callback);
+    if (type != &PyFunction_Type && type != &PyCFunction_Type
+        && type != &PyMethod_Type)
     {
         return NULL;
     }
-    return interp->monitoring_callables[most_significant_bit(told)][event];
+    vectorcallfunc *place = (vectorcallfunc *)((char *)callback
+                                               + type->tp_vectorcall_offset);
+    return *place == NULL ? NULL : place;
+}
+
+static void
+update_only_tool(PyInterpreterState *interp, int event)
+{
+    struct _Py_only_tool *only = &interp->producers.only[event];
+    uint8_t told = interp->producers.told[event];
+    vectorcallfunc *vectorcall = NULL;
+    if (told != 0 && (told & (told - 1)) == 0) {
+        int tool = most_significant_bit(told);
+        PyObject *callback = interp->monitoring_callables[tool][event];
+        /* A thread that found vectorcall reads these without a stop on its
+           way; until it is NULL they change only while the world is stopped. */
+        FT_ATOMIC_STORE_PTR_RELAXED(only->callback, callback);
+        FT_ATOMIC_STORE_UINT32_RELAXED(
+            only->owner, _Py_codelikes_owner(&interp->codelikes, tool));
+        if (callback != NULL
+            && !(PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+                 && (FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
+                     || FT_ATOMIC_LOAD_UINT8(
+                            interp->codelikes.has_disabled[event]))))
+        {
+            vectorcall = find_vectorcall(callback);
+        }
+    }
+    FT_ATOMIC_STORE_PTR_RELEASE(only->vectorcall, vectorcall);
 }
 
 static uintptr_t
@@ -892,8 +1076,7 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
         FT_ATOMIC_STORE_UINT8_RELAXED(producers->listeners[event], listeners);
         FT_ATOMIC_STORE_UINT8_RELAXED(producers->told[event],
                                       listeners & callbacks);
-        FT_ATOMIC_STORE_PTR_RELAXED(producers->only_callback[event],
-                                    find_only_callback(interp, event));
+        update_only_tool(interp, event);
     }
     FT_ATOMIC_STORE_UINT8_RELAXED(producers->answered, answered);
     if (memcmp(old.listeners, producers->listeners, sizeof(old.listeners))

@@ -2,6 +2,7 @@
 
 #include "Python.h"
 #include "pycore_codelikes.h"     // _Py_codelike_watch()
+#include "pycore_pyatomic_ft_wrappers.h"
 #include "pycore_pystate.h"       // HEAD_LOCK()
 #include "pycore_runtime.h"       // _PyRuntime
 #include "pycore_tstate.h"        // _PyThreadStateImpl.waiting_calls
@@ -46,11 +47,23 @@ _Py_waiting_call_release(_Py_waiting_call *call)
 /* ------ The current thread's ------ */
 
 void
-_Py_waiting_calls_enter(PyThreadState *tstate)
+_Py_waiting_calls_enter(PyThreadState *tstate, const uint64_t *version)
 {
     waiting_calls *waiting = calls_of(tstate);
     LOCK(waiting);
-    waiting->depth++;
+    if (waiting->entered != version) {
+        waiting->entered = version;
+        waiting->depth++;
+    }
+    UNLOCK(waiting);
+}
+
+void
+_Py_waiting_calls_called(PyThreadState *tstate)
+{
+    waiting_calls *waiting = calls_of(tstate);
+    LOCK(waiting);
+    waiting->entered = NULL;
     UNLOCK(waiting);
 }
 
@@ -61,6 +74,7 @@ _Py_waiting_calls_exit(PyThreadState *tstate)
     LOCK(waiting);
     int64_t depth = waiting->depth;
     waiting->depth--;
+    waiting->entered = NULL;
     /* Depths never decrease from a call to the next. */
     while (waiting->num_calls > 0
            && waiting->calls[waiting->num_calls - 1].depth >= depth)
@@ -91,20 +105,39 @@ reserve_call(waiting_calls *waiting)
     return 0;
 }
 
-/* Take off the oldest call if there are more than can nest: exits are
-   missing.  Return whether there is one. */
-static bool
-take_surplus(waiting_calls *waiting, _Py_waiting_call *call)
+/* If there are more calls than can nest, exits are missing: detach the older
+   half.  Return its array, which the caller releases, and set *length; or
+   return NULL. */
+static _Py_waiting_call *
+detach_surplus(waiting_calls *waiting, int *length)
 {
+    *length = 0;
     if (waiting->num_calls < Py_C_RECURSION_LIMIT) {
-        return false;
+        return NULL;
     }
-    *call = take_index(waiting, 0);
-    return true;
+    _Py_waiting_call *kept = PyMem_New(_Py_waiting_call, waiting->num_slots);
+    if (kept == NULL) {
+        return NULL;
+    }
+    _Py_waiting_call *detached = waiting->calls;
+    *length = waiting->num_calls / 2;
+    waiting->num_calls -= *length;
+    memcpy(kept, detached + *length, waiting->num_calls * sizeof(*kept));
+    waiting->calls = kept;
+    return detached;
+}
+
+static void
+release_calls(_Py_waiting_call *calls, int length)
+{
+    for (int i = length - 1; i >= 0; i--) {
+        _Py_waiting_call_release(&calls[i]);
+    }
+    PyMem_Free(calls);
 }
 
 int
-_Py_waiting_calls_push(PyThreadState *tstate, const _Py_waiting_call *call)
+_Py_waiting_calls_push(PyThreadState *tstate, _Py_waiting_call *call)
 {
     /* Its death must be noticed before another object gets its address.  One
        that cannot be watched has to live until the exit. */
@@ -112,24 +145,23 @@ _Py_waiting_calls_push(PyThreadState *tstate, const _Py_waiting_call *call)
         return -1;
     }
     waiting_calls *waiting = calls_of(tstate);
-    _Py_waiting_call surplus = {0};
     LOCK(waiting);
-    bool taken = take_surplus(waiting, &surplus);
+    int num_surplus;
+    _Py_waiting_call *surplus = detach_surplus(waiting, &num_surplus);
     int err = reserve_call(waiting);
     /* Unless those whom it is for went while a lock or memory was got. */
-    bool waits = err == 0 && (tstate->interp->producers.answered
-                              & (call->told | call->disabled));
+    uint8_t answered =
+        FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
+    bool waits = err == 0 && (answered & (call->told | call->disabled));
     if (waits) {
-        _Py_waiting_call *added = &waiting->calls[waiting->num_calls++];
-        *added = *call;
-        added->depth = waiting->depth;
-        Py_XINCREF(added->callable);
-        Py_XINCREF(added->arg0);
+        call->serial = ++waiting->last_serial;
+        call->depth = waiting->depth;
+        waiting->calls[waiting->num_calls++] = *call;
+        Py_XINCREF(call->callable);
+        Py_XINCREF(call->arg0);
     }
     UNLOCK(waiting);
-    if (taken) {
-        _Py_waiting_call_release(&surplus);
-    }
+    release_calls(surplus, num_surplus);
     if (err < 0) {
         PyErr_NoMemory();
         return -1;
@@ -155,26 +187,44 @@ _Py_waiting_calls_take(PyThreadState *tstate, PyObject *codelike,
 }
 
 void
+_Py_waiting_calls_forget(PyThreadState *tstate, uint64_t serial)
+{
+    waiting_calls *waiting = calls_of(tstate);
+    _Py_waiting_call call = {0};
+    LOCK(waiting);
+    for (int i = waiting->num_calls - 1;
+         i >= 0 && waiting->calls[i].serial >= serial; i--)
+    {
+        if (waiting->calls[i].serial == serial) {
+            call = take_index(waiting, i);
+        }
+    }
+    UNLOCK(waiting);
+    _Py_waiting_call_release(&call);
+}
+
+void
 _Py_waiting_calls_clear(PyThreadState *tstate)
 {
     waiting_calls *waiting = calls_of(tstate);
     /* Others see a thread that clears itself.  One that is cleared by another
        is gone, and may have held its lock when the process forked. */
     bool locked = tstate == _PyThreadState_GET();
-    if (locked) {
-        LOCK(waiting);
-    }
-    _Py_waiting_call *calls = waiting->calls;
-    int num_calls = waiting->num_calls;
-    waiting->calls = NULL;
-    waiting->num_calls = waiting->num_slots = 0;
-    if (locked) {
-        UNLOCK(waiting);
-    }
-    for (int i = num_calls - 1; i >= 0; i--) {
-        _Py_waiting_call_release(&calls[i]);
-    }
-    PyMem_Free(calls);
+    _Py_waiting_call *calls;
+    do {
+        if (locked) {
+            LOCK(waiting);
+        }
+        calls = waiting->calls;
+        int num_calls = waiting->num_calls;
+        waiting->calls = NULL;
+        waiting->num_calls = waiting->num_slots = 0;
+        if (locked) {
+            UNLOCK(waiting);
+        }
+        /* What is released may fire a CALL. */
+        release_calls(calls, num_calls);
+    } while (calls != NULL);
 }
 
 /* ------ Those of all threads ------ */

@@ -31,26 +31,24 @@ struct _Py_location_table {
     unsigned long long slots[1];
 };
 
+/* What is known of a code-like: a weak reference to it, which is looked at
+   where it is found.  So a death that was not told, which happens where memory
+   or the C stack is short, is noticed all the same. */
 struct _Py_codelike {
-    PyObject *address;            // borrowed
+    PyWeakReference ref;
+    PyObject *address;            // stays when the code-like died
     struct _Py_location_table *locations;
-    PyObject *ref;                // weak reference that removes this
     union {
         size_t num_locations;
         struct _Py_codelike *next_removed;
     };
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
     bool watched;                 // calls may wait for it
-};
-
-/* A weak reference that finds at once what is known of its code-like. */
-struct _Py_codelike_ref {
-    PyWeakReference ref;
-    struct _Py_codelike *entry;   // NULL if it is not in the table
+    bool known;                   // it is in the table
 };
 
 /* By address.  Empty slots are NULL; that of a code-like that was removed has
-   one with no address. */
+   one that refers to nothing. */
 struct _Py_codelike_table {
     size_t mask;                  // the number of slots less 1
     struct _Py_codelike *slots[1];
@@ -62,6 +60,8 @@ struct _Py_codelikes_state {
     struct _Py_codelike_table *table;   // NULL before the first use
     size_t num_codelikes;
     size_t num_used;              // slots that are not empty
+    /* How often each tool was freed and taken since; odd: nobody has it. */
+    uint32_t ownership[PY_MONITORING_TOOL_IDS];
     PyObject *type;               // of the weak references, or NULL
     PyObject *died;               // what they call
     /* For each local event, how many code-likes each tool has it on. */
@@ -72,17 +72,33 @@ struct _Py_codelikes_state {
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
 };
 
-static inline uint64_t
-_Py_codelike_hash(uint64_t key)
+/* Of the odd multipliers that were tried, this one needs the fewest probes for
+   few and many lines in a row, several events at each of them, and strides; it
+   does well for addresses, too. */
+#define _Py_CODELIKES_HASH UINT64_C(0x6766F5856D9D9D49)
+
+static inline size_t
+_Py_codelike_address_hash(PyObject *address)
 {
-    /* The bits on top depend on all of the key's. */
-    return (key * UINT64_C(0x9E3779B97F4A7C15)) >> 32;
+    return (size_t)((uintptr_t)address * _Py_CODELIKES_HASH >> 36);
 }
 
 static inline uint64_t
 _Py_codelike_location_key(int event, int location)
 {
-    return (uint64_t)(event + 1) << 40 | (uint64_t)(uint32_t)location << 8;
+    return (uint64_t)(uint32_t)location << 12 | (uint64_t)(event + 1) << 8;
+}
+
+static inline int
+_Py_codelike_key_event(uint64_t key)
+{
+    return (int)(key >> 8 & 0xf) - 1;
+}
+
+static inline size_t
+_Py_codelike_location_hash(uint64_t key)
+{
+    return (size_t)(key * _Py_CODELIKES_HASH >> 32);
 }
 
 /* Return what is known of the code-like, or NULL.  There must have been one
@@ -92,11 +108,13 @@ _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
 {
     struct _Py_codelike_table *table =
         FT_ATOMIC_LOAD_PTR_ACQUIRE(state->table);
-    size_t i = _Py_codelike_hash((uintptr_t)codelike);
+    size_t i = _Py_codelike_address_hash(codelike);
     for (;; i++) {
         struct _Py_codelike *found =
             FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i & table->mask]);
-        if (found == NULL || found->address == codelike) {
+        if (found == NULL
+            || FT_ATOMIC_LOAD_PTR_RELAXED(found->ref.wr_object) == codelike)
+        {
             return found;
         }
     }
@@ -108,21 +126,22 @@ static inline uint8_t
 _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
                             PyObject *codelike, int event, int location)
 {
-    struct _Py_codelike *found = _Py_codelike_find(state, codelike);
-    if (found == NULL) {
+    struct _Py_codelike *entry = _Py_codelike_find(state, codelike);
+    if (entry == NULL) {
         return 0;
     }
     struct _Py_location_table *table =
-        FT_ATOMIC_LOAD_PTR_ACQUIRE(found->locations);
+        FT_ATOMIC_LOAD_PTR_ACQUIRE(entry->locations);
     uint64_t key = _Py_codelike_location_key(event, location);
-    size_t i = _Py_codelike_hash(key);
+    size_t i = _Py_codelike_location_hash(key);
     for (;; i++) {
-        uint64_t slot =
-            FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i & table->mask]);
-        if ((slot ^ key) <= UINT8_MAX) {
-            return (uint8_t)slot;
+        /* The tools, where it is the key's. */
+        uint64_t found =
+            FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i & table->mask]) ^ key;
+        if (found <= UINT8_MAX) {
+            return (uint8_t)found;
         }
-        if (slot == 0) {
+        if (found == key) {
             return 0;
         }
     }
@@ -144,11 +163,34 @@ _Py_codelike_local_tools(struct _Py_codelikes_state *state,
 extern void _Py_codelikes_lock(PyInterpreterState *interp);
 extern void _Py_codelikes_unlock(PyInterpreterState *interp);
 
-/* Disable the location for a tool.  Return 1 on success, 0 if the code-like
-   cannot be weakly referenced, and -1 with MemoryError set. */
+/* Return a number for the tool and for who owns it now. */
+static inline uint32_t
+_Py_codelikes_owner(struct _Py_codelikes_state *state, int tool)
+{
+    return FT_ATOMIC_LOAD_UINT32_RELAXED(state->ownership[tool])
+           * PY_MONITORING_TOOL_IDS + tool;
+}
+
+static inline int
+_Py_codelikes_tool(uint32_t owner)
+{
+    return owner % PY_MONITORING_TOOL_IDS;
+}
+
+/* Return whether the tool still has the owner, who did not free it. */
+static inline bool
+_Py_codelikes_is_owner(struct _Py_codelikes_state *state, uint32_t owner)
+{
+    return owner == _Py_codelikes_owner(state, _Py_codelikes_tool(owner))
+           && owner / PY_MONITORING_TOOL_IDS % 2 == 0;
+}
+
+/* Disable the location for a tool if it still has the owner.  Return 0 if the
+   code-like cannot be weakly referenced, -1 with MemoryError set, and
+   otherwise 1. */
 extern int _Py_codelike_disable(
     PyInterpreterState *interp, PyObject *codelike, int event, int location,
-    int tool);
+    uint32_t owner);
 
 /* Have the death of the code-like, if it can be weakly referenced, end the
    calls that wait for it.  Return 0 on success, and -1 with MemoryError set. */
@@ -166,7 +208,11 @@ extern uint32_t _Py_codelike_get_local_events(
 /* Forget all disabled locations. */
 extern void _Py_codelikes_restart(PyInterpreterState *interp);
 
-/* Forget the tool's disabled locations and its local events. */
+/* The tool gets an owner. */
+extern void _Py_codelikes_use_tool(PyInterpreterState *interp, int tool);
+
+/* The tool loses its owner: forget its disabled locations and its local
+   events. */
 extern void _Py_codelikes_free_tool(PyInterpreterState *interp, int tool);
 
 /* Forget everything. */

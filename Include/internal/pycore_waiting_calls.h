@@ -21,6 +21,7 @@ typedef struct {
     PyObject *codelike;           // borrowed, to compare with
     PyObject *callable;           // NULL: not kept
     PyObject *arg0;               // NULL: not kept
+    uint64_t serial;              // in its thread
     int64_t depth;                // of scopes
     uint8_t told;                 // tools that were told of the CALL
     uint8_t disabled;             // tools that disabled its location
@@ -32,21 +33,32 @@ struct _Py_waiting_calls {
     _Py_waiting_call *calls;
     int num_calls;
     int num_slots;
+    uint64_t last_serial;
     int64_t depth;                // enters less exits, those that are told
+    const uint64_t *entered;      // where the last scope has its version
 };
 
-/* Count a scope that the current thread enters, which it has to exit. */
-extern void _Py_waiting_calls_enter(PyThreadState *tstate);
+/* Count a scope that the current thread enters, which it has to exit, unless
+   it repeats the call that entered the last one: there was no exit and no CALL
+   since. */
+extern void _Py_waiting_calls_enter(PyThreadState *tstate,
+                                    const uint64_t *version);
+
+/* The current thread fires a CALL. */
+extern void _Py_waiting_calls_called(PyThreadState *tstate);
 
 /* Forget the calls of the scope that the current thread exits.  An exit
    without its enter is harmless: depths are only compared. */
 extern void _Py_waiting_calls_exit(PyThreadState *tstate);
 
-/* Have a call wait in the current thread.  All references are borrowed.
-   Return 1 on success, 0 if none of its tools wants answers any more, and -1
-   with MemoryError set. */
+/* Have a call wait in the current thread, and set its serial.  All references
+   are borrowed.  Return 1 on success, 0 if none of its tools wants answers any
+   more, and -1 with MemoryError set. */
 extern int _Py_waiting_calls_push(PyThreadState *tstate,
-                                  const _Py_waiting_call *call);
+                                  _Py_waiting_call *call);
+
+/* Forget a call of the current thread, if it still waits. */
+extern void _Py_waiting_calls_forget(PyThreadState *tstate, uint64_t serial);
 
 /* Take off the newest call of the current thread for the code-like.  Return
    whether there is one; its objects are then new references. */
