@@ -1888,9 +1888,10 @@ class TestLocalEvents(CodelikeTestCase):
 
     @support.skip_if_sanitizer("uses no address again soon", address=True)
     def test_address_used_again(self):
+        # Without a GIL, an allocator hands out a whole page first.
         addresses = set()
         told = []
-        for i in range(300):
+        while len(told) < len(addresses) + 50 and len(addresses) < 5000:
             codelike = Plain()
             addresses.add(id(codelike))
             self.assertEqual(monitoring.get_local_events(TOOL, codelike), 0)
@@ -1903,8 +1904,8 @@ class TestLocalEvents(CodelikeTestCase):
             told.append(lines)
             monitoring.register_callback(TOOL, E.LINE, None)
             del codelike
-        self.assertLess(len(addresses), 300)
-        self.assertEqual(told, [[2]] * 300)
+        self.assertLess(len(addresses), 5000)
+        self.assertEqual(told, [[2]] * len(told))
 
     def test_codelike_is_not_kept_alive(self):
         codelike = Plain()
@@ -2533,11 +2534,13 @@ class TestMemory(MonitoringTestCase):
                                              lambda *args: object())
                 monitoring.set_events(TOOL, EVENT_SETS[case.name])
                 with scope(self.codelike, case.name):
-                    # As many as are counted: free lists fill up.
-                    run(case, 500)
-                    before = sys.getallocatedblocks()
-                    run(case, 500)
-                    leaked = sys.getallocatedblocks() - before
+                    # As many as are counted: free lists fill up.  Without a
+                    # GIL, memory is also freed later; a leak is there always.
+                    blocks = []
+                    for _ in range(4):
+                        run(case, 500)
+                        blocks.append(sys.getallocatedblocks())
+                    leaked = min(map(operator.sub, blocks[1:], blocks))
                 monitoring.set_events(TOOL, 0)
                 self.assertLess(leaked, 100)
 
