@@ -86,8 +86,10 @@ typedef struct _PyMonitoringState {
    that supports several.  Nested and recursive scopes may share it, and so may
    threads, without a lock.
 
-   Between a CALL and its answer, another call enters a nested scope; repeat
-   it where no CALL waits.
+   What the calls that wait for C_RETURN or C_RAISE belong to: a call of this
+   function repeats the last one, and enters no scope, if *version is in the
+   same place and the thread signalled neither a CALL nor an exit in between.
+   So repeat it where no CALL waits for its answer.
 
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is called from the next call on; one that stops is no longer

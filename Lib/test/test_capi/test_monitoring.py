@@ -724,6 +724,34 @@ class TestFiring(MonitoringTestCase):
                 monitoring.set_events(TOOL, 0)
                 self.assertEqual(len(errors), 1)
 
+    def test_callback_that_is_removed_under_call_tracing(self):
+        # Where bytecode's callback runs within, it is still kept.
+        def remove():
+            monitoring.register_callback(TOOL, E.LINE, None)
+            gc.collect()
+            removed.append(True)
+
+        def start(code, offset):
+            if code is traced.__code__ and not removed:
+                sys.call_tracing(remove, ())
+
+        def traced():
+            pass
+
+        removed = []
+        monitoring.register_callback(OTHER_TOOL, E.PY_START, start)
+        monitoring.set_local_events(OTHER_TOOL, traced.__code__, E.PY_START)
+        # The cache's destructor releases what it calls.
+        monitoring.register_callback(TOOL, E.LINE, functools.lru_cache(
+            lambda code, line: sys.call_tracing(traced, ())))
+        codelike = _testcapi.WeakCodeLike(1)
+        monitoring.set_local_events(TOOL, codelike, E.LINE)
+        enter(codelike, "LINE")
+        _testcapi.fire_event_line(codelike, 0, 1)
+        exit_scope()
+        monitoring.set_local_events(OTHER_TOOL, traced.__code__, 0)
+        self.assertEqual(removed, [True])
+
     def test_f_lineno_under_call_tracing(self):
         # A trace function may set it, until it comes to a producer's event.
         def callback(code, offset, exc):
@@ -1264,6 +1292,83 @@ class TestDisable(CodelikeTestCase):
             self.check_next_owner(codelike, producer)
 
         self.each_codelike(check)
+
+    def test_freed_tool_leaves_the_callback_of_its_next_owner(self):
+        # PY_THROW cannot be disabled: the callback that tries is removed.
+        def new(*args):
+            pass
+
+        def old(code, offset, exc):
+            monitoring.free_tool_id(TOOL)
+            monitoring.use_tool_id(TOOL, "another")
+            monitoring.register_callback(TOOL, E.PY_THROW, new)
+            return DISABLE
+
+        monitoring.register_callback(TOOL, E.PY_THROW, old)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        enter(self.codelike, "PY_THROW")
+        with self.assertRaisesRegex(ValueError, "Cannot disable"):
+            _testcapi.fire_event_py_throw(self.codelike, 0, KeyError())
+        exit_scope()
+        self.assertIs(monitoring.register_callback(TOOL, E.PY_THROW, None),
+                      new)
+
+    def test_callback_of_the_weak_reference(self):
+        # Everybody can get at it.
+        codelike = Plain()
+        lines = self.tell(codelike, "LINE", DISABLE)
+        producer = line_producer(codelike, (1, 2))
+        producer()
+        for ref in weakref.getweakrefs(codelike):
+            if ref.__callback__ is not None:
+                ref.__callback__(ref)
+                ref.__callback__(b"no reference" * 20)
+                ref.__callback__(None)
+        producer()
+        self.assertEqual(lines, [1, 2])
+
+    @support.skip_if_sanitizer("uses no address again soon", address=True)
+    @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
+    def test_address_used_again_after_an_untold_death(self):
+        # Weak references are not told where a tuple cannot be made for them.
+        script_helper.assert_python_ok("-c", textwrap.dedent("""
+            import sys, _testcapi
+
+            def told(codelike):
+                offsets.clear()
+                _testcapi.monitoring_enter_scope(codelike, PY_YIELD)
+                _testcapi.fire_event_py_yield(codelike, 0, None)
+                return offsets
+
+            def callback(code, offset, value):
+                offsets.append(offset)
+                return M.DISABLE
+
+            M = sys.monitoring
+            PY_YIELD = 3
+            M.use_tool_id(3, "test")
+            M.register_callback(3, M.events.PY_YIELD, callback)
+            M.set_events(3, M.events.PY_YIELD)
+            offsets = []
+            again = 0
+            for start in range(4):
+                codelike = _testcapi.WeakCodeLike(1)
+                assert told(codelike) == [0]
+                address = id(codelike)
+                # What is kept for tuples is used up.
+                tuples = [(i, start) for i in range(3000)]
+                _testcapi.set_nomemory(start)
+                del codelike
+                _testcapi.remove_mem_hooks()
+                others = []
+                for _ in range(10_000):
+                    others.append(_testcapi.WeakCodeLike(1))
+                    if id(others[-1]) == address:
+                        again += 1
+                        assert told(others[-1]) == [0], start
+                        break
+            assert again
+        """))
 
     def test_callback_that_a_freed_tool_left_behind(self):
         # Its events stay too, until somebody sets others.
@@ -2335,6 +2440,38 @@ class TestAnswersToCalls(CodelikeTestCase):
         self.enter()
         self.assertEqual(self.kept(exit_scope), [])
 
+    def test_not_kept_past_the_exit_around_a_repeated_enter(self):
+        def scopes():
+            other = _testcapi.WeakCodeLike(3)
+            for _ in range(3):
+                self.enter(other)
+            exit_scope()
+            exit_scope()
+
+        self.assertEqual(self.kept(scopes), [])
+        self.assertEqual(self.kept(scopes), [])
+
+    def test_not_kept_past_the_thread(self):
+        # Even if what is released then has another call wait.
+        class Last(Tracked):
+            def __del__(this):
+                self.call(2, kept.pop(), None)
+
+        def work():
+            self.enter()
+            self.call(1, Last(), None)
+
+        kept = [Tracked()]
+        alive = weakref.ref(kept[0])
+        thread = threading.Thread(target=work)
+        with threading_helper.start_threads([thread]):
+            pass
+        for _ in support.sleeping_retry(support.SHORT_TIMEOUT, error=False):
+            if not kept and alive() is None:
+                break
+        self.assertEqual(kept, [])
+        self.assertIsNone(alive())
+
     def test_not_kept_by_scopes_within(self):
         def scopes():
             for _ in range(3):
@@ -2632,6 +2769,33 @@ class TestMemory(MonitoringTestCase):
 
 
 class TestInterpreters(MonitoringTestCase):
+
+    def test_events_while_it_ends(self):
+        # Callbacks are released; the destructor of one fires an event of
+        # which another was told.
+        code = textwrap.dedent("""
+            import os, sys, _testcapi
+
+            class First:
+                def __call__(self, code, offset):
+                    pass
+
+            class Second(First):
+                def __del__(self, enter=_testcapi.monitoring_enter_scope,
+                            fire=_testcapi.fire_event_py_start,
+                            codelike=_testcapi.CodeLike(2), write=os.write):
+                    enter(codelike, 0, 5)
+                    fire(codelike, 0)
+                    write(1, b"fired")
+
+            M = sys.monitoring
+            M.use_tool_id(3, "test")
+            M.register_callback(3, M.events.PY_START, First())
+            M.register_callback(3, M.events.LINE, Second())
+            M.set_events(3, M.events.PY_START | M.events.LINE)
+        """)
+        _, out, err = script_helper.assert_python_ok("-c", code, PYTHONMALLOC="debug")
+        self.assertEqual((out, err), (b"fired", b""))
 
     @unittest.skipIf(support.Py_GIL_DISABLED,
                      "_testcapi does not load in subinterpreters")
