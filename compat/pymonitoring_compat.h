@@ -31,7 +31,8 @@
    threads may share states (free-threaded build)       -      yes (f)
 
    (a) of a code-like that can be weakly referenced.  A tool that is freed and
-       taken again under the same name object keeps what it disabled.
+       taken again under the same name object keeps what it disabled.  What a
+       callback disables that frees its tool is disabled for the next owner.
    (b) The interpreter's own function loses one int for each event with an
        offset above 256 (3.15: 1024).
    (c) Calls that wait are kept until their scope exits or their code-like
