@@ -3,6 +3,7 @@
 from collections import Counter
 import os
 import re
+import signal
 import subprocess
 from xml.etree import ElementTree
 
@@ -49,13 +50,22 @@ def run(build, name, python, modules):
         subprocess.run([python, "-m", "test", "-W", f"-j{os.cpu_count() or 1}",
                         "--timeout", "1200", "--junit-xml", report, *modules],
                        stdout=file, stderr=subprocess.STDOUT,
-                       stdin=subprocess.DEVNULL, env=clean_environment())
+                       stdin=subprocess.DEVNULL, env=clean_environment(),
+                       preexec_fn=allow_interrupts)
     tests = read_tests(report, log.read_text(errors="replace"))
     results = read_modules(log.read_text(errors="replace"))
     if not results:
         raise SeriesError(f"{python}: no test ran, see {log}")
     say(name, f"modules: {counted(results)}; tests: {counted(tests)}")
     return {**results, **tests}
+
+
+def allow_interrupts():
+    """Undo what a shell does for jobs in the background.
+
+    Tests that interrupt themselves would fail, or never end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_modules(text):
