@@ -308,11 +308,14 @@ codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
     if (known) {
         remove_entry(&interp->codelikes, entry);
     }
+    /* It may be known no more, but only once: the address is used again. */
+    bool watched = entry->watched;
+    entry->watched = false;
     unlock_changed(interp);
+    if (watched) {
+        _Py_waiting_calls_forget_codelike(interp, entry->address);
+    }
     if (known) {
-        if (entry->watched) {
-            _Py_waiting_calls_forget_codelike(interp, entry->address);
-        }
         Py_DECREF(entry);
     }
     Py_RETURN_NONE;
@@ -486,7 +489,8 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
     if (*slot == 0) {
         entry->num_locations++;
     }
-    FT_ATOMIC_STORE_ULLONG_RELAXED(*slot, *slot | key | 1 << _Py_codelikes_tool(owner));
+    uint64_t disabled = UINT64_C(1) << _Py_codelikes_tool(owner);
+    FT_ATOMIC_STORE_ULLONG_RELAXED(*slot, *slot | key | disabled);
     if (!state->has_disabled[event]) {
         FT_ATOMIC_STORE_UINT8(state->has_disabled[event], 1);
         state->changed = true;
@@ -574,7 +578,7 @@ _Py_codelikes_restart(PyInterpreterState *interp)
     release_removed(removed);
 }
 
-/* Count who owns a tool: nobody if that is odd. */
+/* Count who owns a tool: nobody if that is odd, or 0 and it was never used. */
 static void
 set_ownership(codelikes_state *state, int tool, uint32_t ownership)
 {

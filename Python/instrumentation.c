@@ -23,14 +23,16 @@ listening_tools(PyInterpreterState *interp, PyObject *codelike, int event,
     if ((1 << event) & C_RETURN_EVENTS) {
         event = PY_MONITORING_EVENT_CALL;
     }
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event]))
-    {
-        tools &= interp->monitors.tools[event]
-                 | _Py_codelike_local_tools(&interp->codelikes, codelike,
-                                            event);
+    uint8_t local = tools & ~interp->monitors.tools[event];
+    if (local == 0) {
+        return tools;
     }
-    return tools;
+    /* The last code-like with local events may die meanwhile. */
+    uint8_t confirmed =
+        PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
+        && FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
+        ? _Py_codelike_local_tools(&interp->codelikes, codelike, event) : 0;
+    return tools & ~(local & ~confirmed);
 }
 
 /* Return the exception in the chain of contexts from start whose context is
@@ -100,10 +102,10 @@ disable(PyInterpreterState *interp, PyMonitoringState *state, uint32_t owner,
         int event, PyObject *codelike, int location)
 {
     int tool = _Py_codelikes_tool(owner);
-    bool is_owner = _Py_codelikes_is_owner(&interp->codelikes, owner);
     if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-        /* Left in place, the callback would raise again and again. */
-        if (is_owner) {
+        /* Left in place, the callback would raise again and again, that of a
+           freed tool too; but it may be that of the next owner by now. */
+        if (owner == _Py_codelikes_owner(&interp->codelikes, tool)) {
             Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
         }
         PyErr_Format(PyExc_ValueError,
@@ -113,7 +115,7 @@ disable(PyInterpreterState *interp, PyMonitoringState *state, uint32_t owner,
     }
     int disabled = _Py_codelike_disable(interp, codelike, event, location,
                                         owner);
-    if (disabled == 0 && is_owner) {
+    if (disabled == 0 && _Py_codelikes_is_owner(&interp->codelikes, owner)) {
 #ifdef Py_GIL_DISABLED
         (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
 #else
@@ -490,6 +492,27 @@ usual_vectorcall(PyThreadState *tstate, int event)
         tstate->interp->producers.only[event].vectorcall);
 }
 
+/* The tool of the usual case, as a set. */
+static inline uint8_t
+only_tool(struct _Py_only_tool *only)
+{
+    return 1 << _Py_codelikes_tool(FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner));
+}
+
+/* Say whether the only tool is one of those that were found before. */
+static inline Py_ALWAYS_INLINE bool
+is_only_tool_among(PyThreadState *tstate, int event, uint8_t tools)
+{
+#ifdef Py_GIL_DISABLED
+    return tools & only_tool(&tstate->interp->producers.only[event]);
+#else
+    (void)tstate;
+    (void)event;
+    (void)tools;
+    return true;
+#endif
+}
+
 static inline Py_ALWAYS_INLINE bool
 is_thread_usual(PyThreadState *tstate)
 {
@@ -526,13 +549,6 @@ tell_only_tool(PyThreadState *tstate, struct _Py_only_tool *only,
     }
     leave_callback(tstate, NO_EVENT);
     return 0;
-}
-
-/* The tool of the usual case, as a set. */
-static inline uint8_t
-only_tool(struct _Py_only_tool *only)
-{
-    return 1 << _Py_codelikes_tool(FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner));
 }
 
 static Py_NO_INLINE int
@@ -588,7 +604,9 @@ fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
         return 0;
     }
     vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
-    if (vectorcall != NULL && is_thread_usual(tstate)) {
+    if (vectorcall != NULL && is_thread_usual(tstate)
+        && is_only_tool_among(tstate, event, tools))
+    {
         return tell_plain_usual(state, codelike, vectorcall, number, tstate,
                                 &tstate->interp->producers.only[event]);
     }
@@ -612,7 +630,8 @@ fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
     }
     vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
     if (vectorcall != NULL && event != PY_MONITORING_EVENT_STOP_ITERATION
-        && is_thread_usual(tstate))
+        && is_thread_usual(tstate)
+        && is_only_tool_among(tstate, event, tools))
     {
         return tell_value_usual(state, codelike, offset, value, vectorcall,
                                 &tstate->interp->producers.only[event]);

@@ -89,7 +89,8 @@ typedef struct _PyMonitoringState {
    What the calls that wait for C_RETURN or C_RAISE belong to: a call of this
    function repeats the last one, and enters no scope, if *version is in the
    same place and the thread signalled neither a CALL nor an exit in between.
-   So repeat it where no CALL waits for its answer.
+   So repeat it where no CALL waits for its answer, and give a scope that can
+   be entered again from within without a CALL a version of its own each time.
 
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is called from the next call on; one that stops is no longer

@@ -60,7 +60,7 @@ struct _Py_codelikes_state {
     struct _Py_codelike_table *table;   // NULL before the first use
     size_t num_codelikes;
     size_t num_used;              // slots that are not empty
-    /* How often each tool was freed and taken since; odd: nobody has it. */
+    /* How often each tool was freed and taken since; odd where it is free. */
     uint32_t ownership[PY_MONITORING_TOOL_IDS];
     PyObject *type;               // of the weak references, or NULL
     PyObject *died;               // what they call

@@ -1039,22 +1039,22 @@ class Model(Runner):
             if reaction is None:
                 continue
             how, what = reaction
-            owner = self.owners[tool]
-            is_owner = self.in_use[tool]
+            owner = self.owners[tool], self.in_use[tool]
             if how in DO:
                 steps, what = what
                 self.do_all(steps)
-                # What it disables is not disabled for the next owner.
-                is_owner = is_owner and self.owners[tool] == owner
+            same = owner == (self.owners[tool], self.in_use[tool])
             if how == "do":
                 continue
             if how not in ("disable", "do, disable"):
                 return self.react(how, what, known)
             if event not in CAN_DISABLE:
-                if is_owner:
+                # That of a freed tool is removed, the next owner's is not.
+                if same:
                     self.set_callback(tool, event, None)
                 return self.error("ValueError")
-            if not is_owner:
+            # Nothing is disabled for the next owner.
+            if not same or not self.in_use[tool]:
                 continue
             if codelike.kind in NO_WEAKREF:
                 array.active[k] &= ~(1 << tool)
