@@ -90,10 +90,10 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "disable",
      "Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));", ""),
     ("DISABLE falls back on the state",
-     "disable", "disabled == 0 && is_owner", "0"),
+     "disable", "disabled == 0 &&", "0 &&"),
     ("a location is disabled for its tool alone",
-     "_Py_codelike_disable", "key | 1 << _Py_codelikes_tool(owner)",
-     "key | 0x3f"),
+     "_Py_codelike_disable", "*slot | key | disabled",
+     "*slot | key | disabled | 0x3f"),
     ("a location is disabled for the owner of the tool alone",
      "_Py_codelike_disable", "_Py_codelikes_is_owner(state, owner)", "true"),
     ("restart_events forgets disabled locations",
@@ -106,8 +106,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "codelike_died", "bool known = entry->known;", "bool known = false;"),
     # Local events.
     ("local events are for one code-like",
-     "listening_tools", "tools &= interp->monitors.tools[event]",
-     "tools &= 0xff"),
+     "listening_tools", "tools & ~(local & ~confirmed)", "tools"),
     ("local events make states active",
      "find_listeners",
      "tools |= FT_ATOMIC_LOAD_UINT8_RELAXED("
