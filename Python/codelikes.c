@@ -11,14 +11,6 @@
 #include "pycore_waiting_calls.h"
 #include "pycore_weakref.h"
 
-#ifdef Py_GIL_DISABLED
-#  define LOCK(STATE) PyMutex_Lock(&(STATE)->mutex)
-#  define UNLOCK(STATE) PyMutex_Unlock(&(STATE)->mutex)
-#else
-#  define LOCK(STATE) ((void)(STATE))
-#  define UNLOCK(STATE) ((void)(STATE))
-#endif
-
 typedef struct _Py_codelikes_state codelikes_state;
 typedef struct _Py_codelike codelike_entry;
 typedef struct _Py_codelike_table codelike_table;
@@ -204,7 +196,7 @@ empty_slot(codelikes_state *state, size_t i)
 
 /* Take the entry in a slot out of the table.  The caller releases it when the
    state is unlocked: that takes the lock of weak references. */
-static codelike_entry *
+static void
 remove_slot(codelikes_state *state, size_t i)
 {
     codelike_entry *entry = state->table->slots[i];
@@ -218,7 +210,6 @@ remove_slot(codelikes_state *state, size_t i)
             clear_has_disabled(state, event);
         }
     }
-    return entry;
 }
 
 /* Take the entry out of the table. */
@@ -289,7 +280,7 @@ unlock_changed(PyInterpreterState *interp)
         interp->codelikes.changed = false;
         _PyMonitoring_UpdateProducers(interp);
     }
-    UNLOCK(&interp->codelikes);
+    _Py_CODELIKES_UNLOCK(&interp->codelikes);
 }
 
 /* Anybody can call this, with anything: weak references show it. */
@@ -303,7 +294,7 @@ codelike_died(PyObject *Py_UNUSED(self), PyObject *ref)
     {
         Py_RETURN_NONE;
     }
-    LOCK(&interp->codelikes);
+    _Py_CODELIKES_LOCK(&interp->codelikes);
     bool known = entry->known;
     if (known) {
         remove_entry(&interp->codelikes, entry);
@@ -348,9 +339,9 @@ static PyType_Spec entry_spec = {
 static int
 make_type(codelikes_state *state)
 {
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     bool made = state->type != NULL;
-    UNLOCK(state);
+    _Py_CODELIKES_UNLOCK(state);
     if (made) {
         return 0;
     }
@@ -365,12 +356,12 @@ make_type(codelikes_state *state)
         Py_XDECREF(type);
         return -1;
     }
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     if (state->type == NULL) {
         state->type = Py_NewRef(type);
         state->died = Py_NewRef(died);
     }
-    UNLOCK(state);
+    _Py_CODELIKES_UNLOCK(state);
     Py_DECREF(type);
     Py_DECREF(died);
     return 0;
@@ -408,13 +399,13 @@ get_locked(codelikes_state *state, PyObject *codelike)
         if (entry != NULL) {
             return entry;
         }
-        UNLOCK(state);
+        _Py_CODELIKES_UNLOCK(state);
         /* This can run the garbage collector, and so anything. */
         entry = new_entry(state, codelike);
         if (entry == NULL) {
             return NULL;
         }
-        LOCK(state);
+        _Py_CODELIKES_LOCK(state);
         bool known = find_codelike(state, codelike) != NULL;
         if (!known && reserve_codelike(state) == 0) {
             entry->known = true;
@@ -423,13 +414,13 @@ get_locked(codelikes_state *state, PyObject *codelike)
             state->num_used++;
             return entry;
         }
-        UNLOCK(state);
+        _Py_CODELIKES_UNLOCK(state);
         Py_DECREF(entry);
         if (!known) {
             PyErr_NoMemory();
             return NULL;
         }
-        LOCK(state);
+        _Py_CODELIKES_LOCK(state);
     }
 }
 
@@ -448,18 +439,6 @@ take_if_empty(codelikes_state *state, codelike_entry *entry)
 
 /* ------ The interface ------ */
 
-void
-_Py_codelikes_lock(PyInterpreterState *interp)
-{
-    LOCK(&interp->codelikes);
-}
-
-void
-_Py_codelikes_unlock(PyInterpreterState *interp)
-{
-    UNLOCK(&interp->codelikes);
-}
-
 int
 _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
                      int event, int location, uint32_t owner)
@@ -468,7 +447,7 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
         return 0;
     }
     codelikes_state *state = &interp->codelikes;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     codelike_entry *entry = get_locked(state, codelike);
     if (entry == NULL) {
         return -1;
@@ -476,7 +455,7 @@ _Py_codelike_disable(PyInterpreterState *interp, PyObject *codelike,
     bool is_owner = _Py_codelikes_is_owner(state, owner);
     if (!is_owner || reserve_location(entry) < 0) {
         codelike_entry *removed = take_if_empty(state, entry);
-        UNLOCK(state);
+        _Py_CODELIKES_UNLOCK(state);
         release_removed(removed);
         if (!is_owner) {
             return 1;
@@ -506,13 +485,13 @@ _Py_codelike_watch(PyInterpreterState *interp, PyObject *codelike)
         return 0;
     }
     codelikes_state *state = &interp->codelikes;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     codelike_entry *entry = get_locked(state, codelike);
     if (entry == NULL) {
         return -1;
     }
     entry->watched = true;
-    UNLOCK(state);
+    _Py_CODELIKES_UNLOCK(state);
     return 0;
 }
 
@@ -522,7 +501,7 @@ _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
 {
     codelikes_state *state = &interp->codelikes;
     codelike_entry *removed = NULL;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     if (events == 0 && find_codelike(state, codelike) == NULL) {
         goto done;
     }
@@ -548,7 +527,7 @@ _Py_codelike_get_local_events(PyInterpreterState *interp, PyObject *codelike,
 {
     codelikes_state *state = &interp->codelikes;
     uint32_t events = 0;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     codelike_entry *entry = find_codelike(state, codelike);
     if (entry != NULL) {
         for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
@@ -556,7 +535,7 @@ _Py_codelike_get_local_events(PyInterpreterState *interp, PyObject *codelike,
                       << event;
         }
     }
-    UNLOCK(state);
+    _Py_CODELIKES_UNLOCK(state);
     return events;
 }
 
@@ -564,7 +543,7 @@ void
 _Py_codelikes_restart(PyInterpreterState *interp)
 {
     codelikes_state *state = &interp->codelikes;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     for (size_t i = 0; state->table && i <= state->table->mask; i++) {
         if (is_entry(state->table->slots[i])) {
             forget_locations(state->table->slots[i]);
@@ -590,7 +569,7 @@ void
 _Py_codelikes_use_tool(PyInterpreterState *interp, int tool)
 {
     codelikes_state *state = &interp->codelikes;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     set_ownership(state, tool, (state->ownership[tool] + 1) & ~1u);
     unlock_changed(interp);
 }
@@ -619,7 +598,7 @@ _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
 {
     codelikes_state *state = &interp->codelikes;
     uint32_t others = 0;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     set_ownership(state, tool, state->ownership[tool] | 1);
     for (size_t i = 0; state->table && i <= state->table->mask; i++) {
         codelike_entry *entry = state->table->slots[i];
@@ -648,7 +627,7 @@ void
 _Py_codelikes_clear(PyInterpreterState *interp)
 {
     codelikes_state *state = &interp->codelikes;
-    LOCK(state);
+    _Py_CODELIKES_LOCK(state);
     codelike_entry *removed = remove_entries(state, true);
     unlock_changed(interp);
     release_removed(removed);

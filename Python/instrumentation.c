@@ -303,33 +303,67 @@ new_number(PyThreadState *tstate, int number)
     return obj;
 }
 
+/* An event that is told.  What is needed again where a callback does not return
+   None is in memory: it would be saved and restored each time for registers to
+   keep it. */
+typedef struct {
+    /* args[0] is free for the callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks,
+       args[1] the code-like, and args[2] is made from number. */
+    PyObject *args[5];
+    PyMonitoringState *state;
+    /* Set where there is only one tool: itself, its callback and owner. */
+    struct _Py_only_tool *only;
+    PyObject *callback;
+    uint32_t owner;
+    int number;                 /* the offset or line, which can be disabled */
+} told_event;
+
+/* Call a callback with the nargs arguments after args[0].  Return what
+   PyObject_Vectorcall() returns; the usual None is not checked further. */
+static inline PyObject *
+call_callback(PyThreadState *tstate, PyObject *callback, PyObject **args,
+              Py_ssize_t nargs)
+{
+    vectorcallfunc vectorcall = _PyVectorcall_FunctionInline(callback);
+    if (vectorcall == NULL) {
+        return _PyObject_MakeTpCall(tstate, callback, args + 1, nargs, NULL);
+    }
+    PyObject *res = vectorcall(callback, args + 1,
+                               nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (res == Py_None && tstate->current_exception == NULL) {
+        return res;
+    }
+    return _Py_CheckFunctionResult(tstate, callback, res, NULL);
+}
+
 /* Do what the result of a tool's callback says: it raised, or it returned
    DISABLE for the location.  Steals the reference to the result.  Return -1
    with an exception set on failure. */
 static int
-take_result(PyThreadState *tstate, PyMonitoringState *state, uint32_t owner,
-            int event, PyObject *codelike, int location, PyObject *res)
+take_result(PyThreadState *tstate, told_event *e, uint32_t owner, int event,
+            PyObject *res)
 {
     if (res == NULL) {
         return -1;
     }
     Py_DECREF(res);
     return res == &_PyInstrumentation_DISABLE
-        ? disable(tstate->interp, state, owner, event, codelike, location)
+        ? disable(tstate->interp, e->state, owner, event, e->args[1],
+                  e->number)
         : 0;
 }
 
 /* Tell the tools, of which there is one at least, of an event whose callbacks
-   take the nargs arguments after args[0], which is free for the callee, as
-   PY_VECTORCALL_ARGUMENTS_OFFSET asks.  args[2] is made here from number, the
-   offset or line that is reported and that can be disabled. */
+   take nargs arguments. */
 static int
-tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
-           int event, int number, PyObject **args, Py_ssize_t nargs)
+tell_tools(PyThreadState *tstate, uint8_t tools, int event, told_event *e,
+           Py_ssize_t nargs)
 {
     PyInterpreterState *interp = tstate->interp;
+    PyObject **args = e->args;
     PyObject *pending = tstate->current_exception;
     PyObject *stop = NULL;
+    PyObject *made = NULL;
     int err = -1;
     tstate->current_exception = NULL;
     if (event == PY_MONITORING_EVENT_STOP_ITERATION
@@ -341,28 +375,35 @@ tell_tools(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
             goto done;
         }
     }
-    args[2] = new_number(tstate, number);
+    args[2] = *producer_callbacks(tstate) == 0
+        ? ready_number(tstate, e->number) : NULL;
     if (args[2] == NULL) {
-        goto done;
+        args[2] = made = new_number(tstate, e->number);
+        if (made == NULL) {
+            goto done;
+        }
     }
     int old_what = tstate->what_event;
     enter_callback(tstate);
+    err = 0;
     do {
         int tool = most_significant_bit(tools);
         tools ^= (1 << tool);
-        err = 0;
         PyObject *callback = interp->monitoring_callables[tool][event];
         if (callback == NULL) {
             continue;
         }
         uint32_t owner = _Py_codelikes_owner(&interp->codelikes, tool);
-        PyObject *res = _PyObject_VectorcallTstate(
-            tstate, callback, args + 1,
-            nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        err = take_result(tstate, state, owner, event, args[1], number, res);
-    } while (tools && err == 0);
+        PyObject *res = call_callback(tstate, callback, args, nargs);
+        if (res != Py_None) {
+            err = take_result(tstate, e, owner, event, res);
+            if (err < 0) {
+                break;
+            }
+        }
+    } while (tools);
     leave_callback(tstate, old_what);
-    Py_DECREF(args[2]);
+    Py_XDECREF(made);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
@@ -419,8 +460,7 @@ tools_of_state(PyThreadState *tstate, PyMonitoringState *state, int event)
         & FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.told[event]);
 }
 
-/* Return the tools that disabled a location, which may be many more than there
-   are bits. */
+/* Return the tools that disabled a location, whether they listen or not. */
 static inline uint8_t
 disabled_tools(PyThreadState *tstate, int event, PyObject *codelike,
                int number)
@@ -433,18 +473,16 @@ disabled_tools(PyThreadState *tstate, int event, PyObject *codelike,
 }
 
 /* Among the tools that did not disable the location of an event, tell those
-   that listen to the code-like.  The arguments are valid, and in args as for
-   tell_tools(). */
+   that listen to the code-like.  The arguments are valid. */
 static int
-tell_listeners(PyThreadState *tstate, PyMonitoringState *state, uint8_t tools,
-               int event, int number, PyObject **args, Py_ssize_t nargs)
+tell_listeners(uint8_t tools, int event, told_event *e, Py_ssize_t nargs)
 {
+    PyThreadState *tstate = _PyThreadState_GET();
     if (tstate->tracing) {
         return 0;
     }
-    tools = listening_tools(tstate->interp, args[1], event, tools);
-    return tools == 0 ? 0 : tell_tools(tstate, state, tools, event, number,
-                                       args, nargs);
+    tools = listening_tools(tstate->interp, e->args[1], event, tools);
+    return tools == 0 ? 0 : tell_tools(tstate, tools, event, e, nargs);
 }
 
 /* ------ Events, first what they have in common ------
@@ -456,32 +494,27 @@ static Py_NO_INLINE int
 tell_plain(PyMonitoringState *state, PyObject *codelike, uint8_t tools,
            int number, int event)
 {
-    PyObject *args[] = {NULL, codelike, NULL};
-    return tell_listeners(_PyThreadState_GET(), state, tools, event, number,
-                          args, 2);
+    told_event e;
+    e.args[1] = codelike;
+    e.state = state;
+    e.number = number;
+    return tell_listeners(tools, event, &e, 2);
 }
 
 static Py_NO_INLINE int
 tell_value(PyMonitoringState *state, PyObject *codelike, int32_t offset,
            PyObject *value, uint8_t tools, int event)
 {
-    PyObject *args[] = {NULL, codelike, NULL, value};
-    return tell_listeners(_PyThreadState_GET(), state, tools, event, offset,
-                          args, 3);
+    told_event e;
+    e.args[1] = codelike;
+    e.args[3] = value;
+    e.state = state;
+    e.number = offset;
+    return tell_listeners(tools, event, &e, 3);
 }
 
 /* The usual case: there is one tool to tell, nothing is special for any
-   code-like or location, and no exception is pending.  What is needed again
-   where the callback does not return None is in memory: it would be saved and
-   restored each time for registers to keep it. */
-typedef struct {
-    PyObject *args[4];          /* of tell_tools() */
-    PyMonitoringState *state;
-    struct _Py_only_tool *only;
-    PyObject *callback;
-    uint32_t owner;
-    int number;
-} usual_event;
+   code-like or location, and no callback runs. */
 
 /* Return where the vectorcall function of the callback is, or NULL where the
    interpreter's side of the usual case is not given. */
@@ -516,26 +549,24 @@ is_only_tool_among(PyThreadState *tstate, int event, uint8_t tools)
 static inline Py_ALWAYS_INLINE bool
 is_thread_usual(PyThreadState *tstate)
 {
-    return tstate->tracing == 0 && tstate->current_exception == NULL
-        && tstate->what_event == NO_EVENT;
+    return tstate->tracing == 0 && tstate->what_event == NO_EVENT;
 }
 
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
-end_unusually(PyThreadState *tstate, usual_event *e, PyObject *res)
+end_unusually(PyThreadState *tstate, told_event *e, PyObject *res)
 {
     res = _Py_CheckFunctionResult(tstate, e->callback, res, NULL);
     int event = (int)(e->only - tstate->interp->producers.only);
-    int err = take_result(tstate, e->state, e->owner, event, e->args[1],
-                          e->number, res);
+    int err = take_result(tstate, e, e->owner, event, res);
     leave_callback(tstate, NO_EVENT);
     return err;
 }
 
-/* Do what tell_tools() does.  The event has its arguments, of which args[0] is
-   the callee's, its state and its number. */
+/* Do what tell_tools() does where no exception is set.  The event has all its
+   arguments. */
 static inline Py_ALWAYS_INLINE int
 tell_only_tool(PyThreadState *tstate, struct _Py_only_tool *only,
-               vectorcallfunc *vectorcall, usual_event *e, Py_ssize_t nargs)
+               vectorcallfunc *vectorcall, told_event *e, Py_ssize_t nargs)
 {
     e->only = only;
     e->callback = FT_ATOMIC_LOAD_PTR_RELAXED(only->callback);
@@ -551,6 +582,23 @@ tell_only_tool(PyThreadState *tstate, struct _Py_only_tool *only,
     return 0;
 }
 
+/* The same where the exception is set, if it is not NULL. */
+static inline Py_ALWAYS_INLINE int
+tell_only_tool_beside(PyThreadState *tstate, PyObject *pending,
+                      struct _Py_only_tool *only, vectorcallfunc *vectorcall,
+                      told_event *e, Py_ssize_t nargs)
+{
+    tstate->current_exception = NULL;
+    int err = tell_only_tool(tstate, only, vectorcall, e, nargs);
+    if (err == 0) {
+        tstate->current_exception = pending;
+    }
+    else {
+        chain_pending_exception(tstate, pending);
+    }
+    return err;
+}
+
 static Py_NO_INLINE int
 tell_plain_usual(PyMonitoringState *state, PyObject *codelike,
                  vectorcallfunc *vectorcall, int number,
@@ -561,7 +609,7 @@ tell_plain_usual(PyMonitoringState *state, PyObject *codelike,
         int event = (int)(only - tstate->interp->producers.only);
         return tell_plain(state, codelike, only_tool(only), number, event);
     }
-    usual_event e;
+    told_event e;
     e.args[1] = codelike;
     e.args[2] = number_obj;
     e.state = state;
@@ -581,13 +629,34 @@ tell_value_usual(PyMonitoringState *state, PyObject *codelike, int32_t offset,
         return tell_value(state, codelike, offset, value, only_tool(only),
                           event);
     }
-    usual_event e;
+    told_event e;
     e.args[1] = codelike;
     e.args[2] = number_obj;
     e.args[3] = value;
     e.state = state;
     e.number = offset;
     return tell_only_tool(tstate, only, vectorcall, &e, 3);
+}
+
+static Py_NO_INLINE int
+tell_exception_usual(PyMonitoringState *state, PyObject *codelike,
+                     int32_t offset, vectorcallfunc *vectorcall,
+                     PyThreadState *tstate, struct _Py_only_tool *only)
+{
+    PyObject *pending = tstate->current_exception;
+    PyObject *number_obj = ready_number(tstate, offset);
+    if (number_obj == NULL) {
+        int event = (int)(only - tstate->interp->producers.only);
+        return tell_value(state, codelike, offset, pending, only_tool(only),
+                          event);
+    }
+    told_event e;
+    e.args[1] = codelike;
+    e.args[2] = number_obj;
+    e.args[3] = pending;
+    e.state = state;
+    e.number = offset;
+    return tell_only_tool_beside(tstate, pending, only, vectorcall, &e, 3);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -605,6 +674,7 @@ fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
     }
     vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
     if (vectorcall != NULL && is_thread_usual(tstate)
+        && tstate->current_exception == NULL
         && is_only_tool_among(tstate, event, tools))
     {
         return tell_plain_usual(state, codelike, vectorcall, number, tstate,
@@ -630,7 +700,7 @@ fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
     }
     vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
     if (vectorcall != NULL && event != PY_MONITORING_EVENT_STOP_ITERATION
-        && is_thread_usual(tstate)
+        && is_thread_usual(tstate) && tstate->current_exception == NULL
         && is_only_tool_among(tstate, event, tools))
     {
         return tell_value_usual(state, codelike, offset, value, vectorcall,
@@ -651,10 +721,39 @@ fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
         return refuse_event(state, codelike, offset, event, tstate, 0);
     }
     uint8_t tools = tools_of_state(tstate, state, event);
+    if (tools == 0) {
+        return 0;
+    }
+    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
+    if (vectorcall != NULL && is_thread_usual(tstate)
+        && is_only_tool_among(tstate, event, tools))
+    {
+        return tell_exception_usual(state, codelike, offset, vectorcall,
+                                    tstate,
+                                    &tstate->interp->producers.only[event]);
+    }
     /* Borrowed: it is pending, and kept. */
-    return tools == 0 ? 0 : tell_value(state, codelike, offset,
-                                       tstate->current_exception, tools,
-                                       event);
+    return tell_value(state, codelike, offset, tstate->current_exception,
+                      tools, event);
+}
+
+/* Tell the tools, of which there is one at least, of a CALL or its answer.
+   The event has its arguments, but args[2], its state and its number. */
+static int
+tell_call(PyThreadState *tstate, uint8_t tools, int event, told_event *e)
+{
+    struct _Py_only_tool *only = &tstate->interp->producers.only[event];
+    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
+    if (vectorcall != NULL && is_thread_usual(tstate)
+        && tools & only_tool(only))
+    {
+        e->args[2] = ready_number(tstate, e->number);
+        if (e->args[2] != NULL) {
+            return tell_only_tool_beside(tstate, tstate->current_exception,
+                                         only, vectorcall, e, 4);
+        }
+    }
+    return tell_tools(tstate, tools, event, e, 4);
 }
 
 static bool
@@ -666,20 +765,36 @@ is_python_function(PyObject *callable)
     return PyFunction_Check(callable);
 }
 
-/* Have a call wait for its answer.  Return whether it does, or -1 with
-   MemoryError set; keep the exception that is set. */
-static int
-wait_for_answer(PyThreadState *tstate, _Py_waiting_call *call)
+/* Have a CALL wait for its answer, unless nobody needs that.  disabled are the
+   tools that disabled its location.  Set *serial if it waits.  Return -1 with
+   MemoryError set on failure; keep the exception that is set. */
+static Py_NO_INLINE int
+wait_for_answer(PyThreadState *tstate, uint8_t told, uint8_t disabled,
+                const told_event *e, uint64_t *serial)
 {
+    PyObject *callable = e->args[3];
+    _Py_waiting_calls_called(tstate);
+    if (!(told || disabled) || is_python_function(callable)) {
+        return 0;
+    }
+    _Py_waiting_call call = {
+        .codelike = e->args[1],
+        .callable = told ? callable : NULL,
+        .arg0 = told ? e->args[4] : NULL,
+        .told = told,
+        .disabled = disabled,
+    };
     PyObject *pending = _PyErr_GetRaisedException(tstate);
-    int waits = _Py_waiting_calls_push(tstate, call);
+    int waits = _Py_waiting_calls_push(tstate, &call);
     if (waits < 0) {
         chain_pending_exception(tstate, pending);
+        return -1;
     }
-    else {
-        _PyErr_SetRaisedException(tstate, pending);
+    _PyErr_SetRaisedException(tstate, pending);
+    if (waits) {
+        *serial = call.serial;
     }
-    return waits;
+    return 0;
 }
 
 /* Fire C_RETURN or C_RAISE, the answer to a CALL. */
@@ -699,14 +814,18 @@ fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
                            call.disabled);
         goto done;
     }
-    uint8_t tools = tools_of_state(tstate, state, event) & ~call.disabled;
+    uint8_t tools = listening_tools(
+        tstate->interp, codelike, event,
+        tools_of_state(tstate, state, event) & ~call.disabled);
     if (tools) {
-        PyObject *args[] = {
-            NULL, codelike, NULL,
-            call.callable ? call.callable : &_PyInstrumentation_MISSING,
-            call.arg0 ? call.arg0 : &_PyInstrumentation_MISSING,
-        };
-        err = tell_listeners(tstate, state, tools, event, offset, args, 4);
+        PyObject *missing = &_PyInstrumentation_MISSING;
+        told_event e;
+        e.args[1] = codelike;
+        e.args[3] = call.callable ? call.callable : missing;
+        e.args[4] = call.arg0 ? call.arg0 : missing;
+        e.state = state;
+        e.number = offset;
+        err = tell_call(tstate, tools, event, &e);
     }
 done:
     _Py_waiting_call_release(&call);
@@ -764,33 +883,25 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
         tools & disabled_tools(tstate, event, codelike, offset);
     tools = listening_tools(tstate->interp, codelike, event,
                             tools & ~disabled);
-    uint8_t answered =
-        FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
-    if (answered) {
-        _Py_waiting_calls_called(tstate);
-    }
-    _Py_waiting_call call = {
-        .codelike = codelike,
-        .told = tools & answered,
-        .disabled = disabled & answered,
-    };
-    if (call.told) {
-        call.callable = callable;
-        call.arg0 = arg0;
-    }
+    told_event e;
+    e.args[1] = codelike;
+    e.args[3] = callable;
+    e.args[4] = arg0;
+    e.state = state;
+    e.number = offset;
     /* It waits before tools are told of it, so that what a callback does to a
        tool counts for it too. */
-    int waits = 0;
-    if ((call.told || call.disabled) && !is_python_function(callable)) {
-        waits = wait_for_answer(tstate, &call);
+    uint64_t serial = 0;
+    uint8_t answered =
+        FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
+    if (answered && wait_for_answer(tstate, tools & answered,
+                                    disabled & answered, &e, &serial) < 0)
+    {
+        return -1;
     }
-    int err = waits < 0 ? -1 : 0;
-    if (tools && err == 0) {
-        PyObject *args[] = {NULL, codelike, NULL, callable, arg0};
-        err = tell_tools(tstate, state, tools, event, offset, args, 4);
-    }
-    if (err < 0 && waits > 0) {
-        _Py_waiting_calls_forget(tstate, call.serial);
+    int err = tools ? tell_call(tstate, tools, event, &e) : 0;
+    if (err < 0 && serial) {
+        _Py_waiting_calls_forget(tstate, serial);
     }
     return err;
 }
@@ -921,6 +1032,21 @@ scope_version(void)
 #undef PyMonitoring_EnterScope
 #undef PyMonitoring_ExitScope
 
+/* One of the event types is none: raise ValueError. */
+static Py_NO_INLINE void
+refuse_scope(PyThreadState *tstate, const uint8_t *event_types)
+{
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    Py_ssize_t i = 0;
+    while (event_types[i] < _PY_MONITORING_EVENTS) {
+        i++;
+    }
+    PyErr_Format(PyExc_ValueError,
+                 "event_types[%zd] is %d, which is no event type", i,
+                 event_types[i]);
+    chain_pending_exception(tstate, pending);
+}
+
 int
 PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length)
@@ -931,19 +1057,17 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     if (load_version(version) == scope_version()) {
         goto entered;
     }
+    uint8_t highest = 0;
     for (Py_ssize_t i = 0; i < length; i++) {
-        if (event_types[i] >= _PY_MONITORING_EVENTS) {
-            PyObject *pending = _PyErr_GetRaisedException(tstate);
-            PyErr_Format(PyExc_ValueError,
-                         "event_types[%zd] is %d, which is no event type",
-                         i, event_types[i]);
-            chain_pending_exception(tstate, pending);
-            return -1;
-        }
+        highest = Py_MAX(highest, event_types[i]);
+    }
+    if (highest >= _PY_MONITORING_EVENTS) {
+        refuse_scope(tstate, event_types);
+        return -1;
     }
     /* Threads may write the same states.  Held from where the version is read,
        the lock keeps older states from being written over newer ones. */
-    _Py_codelikes_lock(interp);
+    _Py_CODELIKES_LOCK(&interp->codelikes);
     uint64_t new_version = scope_version();
     for (Py_ssize_t i = 0; i < length; i++) {
         FT_ATOMIC_STORE_UINT8_RELAXED(
@@ -953,7 +1077,7 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
         FT_ATOMIC_STORE_UINT8_RELAXED(state_array[i].opaque, 0);
     }
     store_version(version, new_version);
-    _Py_codelikes_unlock(interp);
+    _Py_CODELIKES_UNLOCK(&interp->codelikes);
 entered:
     if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.answered)) {
         _Py_waiting_calls_enter(tstate, version);

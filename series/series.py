@@ -197,8 +197,12 @@ COMMANDS = {
 }
 
 
-def main(command, *arguments):
+def main(command=None, *arguments):
     """Run one command and return the exit status."""
+    if command not in COMMANDS:
+        print("series.py needs one of the commands", ", ".join(COMMANDS),
+              file=sys.stderr)
+        return 2
     try:
         COMMANDS[command](*arguments)
     except (SeriesError, OSError) as error:

@@ -71,8 +71,8 @@ typedef struct _PyMonitoringState {
 /* Enter a scope, or bring the states up to date in the middle of one.
 
    state_array[i] becomes the state of event_types[i] (PY_MONITORING_EVENT_*),
-   for each i below length.  The array may be as short as the scope needs, and
-   in any order.
+   for each i below length, which is not negative.  The array may be as short as
+   the scope needs, and in any order.
 
    *version tells what the states were last written for; set it to 0 when the
    memory is new, and otherwise leave it alone.  The memory of the states needs
@@ -293,8 +293,9 @@ PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
 /* callable is about to be called.  arg0 is its first positional argument, or
    sys.monitoring.MISSING when there is none.
 
-   If a tool listens to answers and callable is no Python function, both are
-   kept until the answer, the exit of the scope, or the end of codelike. */
+   While a tool has a callback for an answer, both are kept until the answer,
+   the exit of the scope, or the death of codelike; those of a Python function,
+   or a bound method of one, are not. */
 static inline int
 PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, PyObject *callable, PyObject *arg0)

@@ -158,10 +158,15 @@ _Py_codelike_local_tools(struct _Py_codelikes_state *state,
            ? 0 : FT_ATOMIC_LOAD_UINT8_RELAXED(found->local_tools[event]);
 }
 
-/* Keep other threads from changing what is known; a no-op where there is a
-   GIL.  The functions below lock by themselves. */
-extern void _Py_codelikes_lock(PyInterpreterState *interp);
-extern void _Py_codelikes_unlock(PyInterpreterState *interp);
+/* Keep other threads from changing what is known.  The functions below lock by
+   themselves. */
+#ifdef Py_GIL_DISABLED
+#  define _Py_CODELIKES_LOCK(STATE) PyMutex_Lock(&(STATE)->mutex)
+#  define _Py_CODELIKES_UNLOCK(STATE) PyMutex_Unlock(&(STATE)->mutex)
+#else
+#  define _Py_CODELIKES_LOCK(STATE) ((void)(STATE))
+#  define _Py_CODELIKES_UNLOCK(STATE) ((void)(STATE))
+#endif
 
 /* Return a number for the tool and for who owns it now. */
 static inline uint32_t
