@@ -2830,6 +2830,41 @@ class TestInterpreters(MonitoringTestCase):
             _testcapi.fire_event_line(self.codelike, 0, 3)
         self.assertEqual(calls, [("LINE", self.codelike, 3)])
 
+    def test_states_that_outlive_the_interpreter(self):
+        # _testembed runs this four times, each in a new interpreter.
+        testembed = os.path.join(os.path.dirname(sys.executable), "Programs",
+                                 "_testembed")
+        if not os.path.exists(testembed):
+            self.skipTest("needs Programs/_testembed of a build")
+        import_helper.import_module("ctypes")
+        code = textwrap.dedent("""
+            import ctypes
+            import os
+            import sys
+
+            api = ctypes.pythonapi
+            enter = api.PyMonitoring_EnterScope
+            enter.argtypes = (ctypes.c_void_p, ctypes.c_void_p,
+                              ctypes.c_char_p, ctypes.c_ssize_t)
+            api.PyMem_RawCalloc.restype = ctypes.c_void_p
+            first = "VERSION" not in os.environ
+            if first:
+                os.environ["VERSION"] = str(api.PyMem_RawCalloc(1, 16))
+            version = int(os.environ["VERSION"])
+            states = version + 8
+            M = sys.monitoring
+            M.use_tool_id(3, "test")
+            M.set_events(3, M.events.PY_START if first else M.events.LINE)
+            PY_START = 0
+            enter(states, version, bytes([PY_START]), 1)
+            print(ctypes.string_at(states)[:1])
+        """)
+        result = subprocess.run(
+            [testembed, "test_repeated_init_exec", code], capture_output=True,
+            text=True, cwd=os.path.dirname(sys.executable), check=True)
+        self.assertEqual(result.stdout.split(), [repr(bytes([1 << 3]))]
+                         + [repr(b"")] * 3)
+
     @unittest.skipIf(support.Py_GIL_DISABLED,
                      "_testcapi does not load in subinterpreters")
     def test_what_is_kept_ends_with_the_interpreter(self):
