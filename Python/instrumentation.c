@@ -879,10 +879,10 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
     if (tools == 0 || tstate->tracing) {
         return 0;
     }
+    tools = listening_tools(tstate->interp, codelike, event, tools);
     uint8_t disabled =
         tools & disabled_tools(tstate, event, codelike, offset);
-    tools = listening_tools(tstate->interp, codelike, event,
-                            tools & ~disabled);
+    tools &= ~disabled;
     told_event e;
     e.args[1] = codelike;
     e.args[3] = callable;

@@ -2571,6 +2571,25 @@ class TestAnswersToCalls(CodelikeTestCase):
         exit_scope()
         self.assertEqual(told[2:], [("C_RETURN", 1, abs, 1)])
 
+    def test_disabled_location_where_the_tool_stopped_to_listen(self):
+        told = self.listen_to_answers(callback=lambda name, offset, *args:
+                                      DISABLE if name == "CALL" and offset == 1
+                                      else None)
+        other = _testcapi.WeakCodeLike(1)
+        self.enter()
+        self.call(1, len, "x")
+        self.c_return(1)
+        self.call(2, abs, 1)
+        # The states stay active, for the other one.
+        monitoring.set_events(TOOL, 0)
+        monitoring.set_local_events(TOOL, other, E.CALL)
+        self.call(1, hex, 3)
+        monitoring.set_events(TOOL, E.CALL)
+        self.c_return(2)
+        exit_scope()
+        self.assertEqual(told[2:], [("CALL", 2, abs, 1),
+                                    ("C_RETURN", 2, abs, 1)])
+
     def test_not_kept_past_the_callbacks(self):
         def unregister():
             monitoring.register_callback(TOOL, E.C_RAISE, None)
@@ -2832,8 +2851,8 @@ class TestInterpreters(MonitoringTestCase):
 
     def test_states_that_outlive_the_interpreter(self):
         # _testembed runs this four times, each in a new interpreter.
-        testembed = os.path.join(os.path.dirname(sys.executable), "Programs",
-                                 "_testembed")
+        build = os.path.dirname(sys._base_executable)
+        testembed = os.path.join(build, "Programs", "_testembed")
         if not os.path.exists(testembed):
             self.skipTest("needs Programs/_testembed of a build")
         import_helper.import_module("ctypes")
@@ -2861,7 +2880,7 @@ class TestInterpreters(MonitoringTestCase):
         """)
         result = subprocess.run(
             [testembed, "test_repeated_init_exec", code], capture_output=True,
-            text=True, cwd=os.path.dirname(sys.executable), check=True)
+            text=True, cwd=build, check=True)
         self.assertEqual(result.stdout.split(), [repr(bytes([1 << 3]))]
                          + [repr(b"")] * 3)
 
