@@ -58,6 +58,7 @@
 #  define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
+#include <assert.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -1317,7 +1318,8 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
 
 /* ------ The API: scopes ------ */
 
-/* Write the states, all of known event types; return what they hold for. */
+/* Write the states, none or more and all of known event types; return what
+   they hold for. */
 static inline uint64_t
 pymonitoring_compat_write_states(PyInterpreterState *interp,
                                  PyMonitoringState *state_array,
@@ -1408,6 +1410,7 @@ pymonitoring_compat_update_states(PyInterpreterState *interp,
                                   const uint8_t *event_types,
                                   Py_ssize_t length)
 {
+    assert(length >= 0);
     if (pymonitoring_compat_check_types(event_types, length) < 0) {
         return -1;
     }
