@@ -11,6 +11,7 @@
 # make check-series-quick           the same without building each prefix
 # make faults                       that the model test finds seeded faults
 # make compat                       the header for unpatched interpreters, tested
+# make compat-readme                put the table of its promises into its README
 # make docs                         the pages of the series as HTML
 # make bench                        instructions, times and bytes beside stock
 # make bench-quick                  the goals that counting ours alone decides
@@ -31,7 +32,7 @@ export CPYTHON PYTHONS
 
 .PHONY: all test compare compare-readme asan test-full test-freethreaded tsan \
 	series check-series check-series-quick faults docs bench bench-quick \
-	bench-readme clients compat install clean
+	bench-readme clients compat compat-readme install clean
 
 all:
 	@$(SERIES) run
@@ -68,8 +69,12 @@ check-series-quick:
 
 faults:
 	@$(SERIES) faults
+
 compat:
 	@$(SERIES) compat
+
+compat-readme:
+	@$(SERIES) compat-readme
 
 docs:
 	@$(SERIES) docs

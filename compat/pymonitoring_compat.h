@@ -40,7 +40,7 @@
    (d) They could only be sent with arguments that cProfile fails on.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT.  The interpreter can
        crash when a tool registered for the deprecated BRANCH.
-   (f) Tried on 3.13.
+   (f) Tried on 3.13.  3.12 has no such build.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,

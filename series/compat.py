@@ -9,6 +9,7 @@ import subprocess
 
 import compat_cython
 from common import SeriesError, clean_environment, output_of, say
+from readme import Table
 from testing import Outcome, Tally, read_unittest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,7 @@ LAYER = COMPAT / "tests"
 API_TESTS = ROOT / "Lib/test/test_capi/test_monitoring.py"
 OLDEST = (3, 12)
 WANTED = ("3.12", "3.13", "3.14", "3.15")
+README = Table("compat", "compat/README.md")
 
 PROBE = """
 import json, os, sys, sysconfig
@@ -168,13 +170,62 @@ def find_interpreters(build, environment):
         int(part) for part in one.version.split(".")])
 
 
+def read_expectations():
+    """Return what expectations.json holds: what each promise fails on."""
+    return json.loads((COMPAT / "expectations.json").read_text())
+
+
+def header_table():
+    """Return the header's table: {promise: (mark of its footnote, what holds
+    on 3.12, what later, the text of all footnotes of these)}."""
+    _, _, rest = HEADER.read_text().partition("3.13 and later\n")
+    table, _, rest = rest.partition("\n\n")
+    notes, _, _ = rest.partition("\n\n")
+    notes = {mark: " ".join(text.split()).rstrip(".") for mark, text in
+             re.findall(r"^   (\(\w\)) (.*(?:\n {7}.*)*)", notes, re.M)}
+    rows = {}
+    # A promise may take two lines.
+    for line in re.sub(r"\n     (?=\S)", " ", table).splitlines():
+        promise, *cells = re.fullmatch(
+            r"   (\S.*?)(?: (\(\w\)))? {2,}(\S+(?: \(\w\))?) +(\S.*)",
+            line).groups()
+        marks = re.findall(r"\(\w\)", " ".join(filter(None, cells)))
+        rows[promise] = *cells, "; ".join(map(notes.get, marks))
+    return rows
+
+
+def readme_table():
+    """Return the README's table: the header's with a column for each version,
+    and what expectations.json knows of its promises."""
+    lines = [["", *WANTED, "the series", "where not, why"], ["---"] * 7]
+    for row, (_, old, _, note) in header_table().items():
+        # What is promised, to {version it fails on} and [why].
+        promises = {row: (set(), [])}
+        for one in read_expectations():
+            if one["row"] == row:
+                fails, why = promises.setdefault(one["promise"], (set(), []))
+                fails.update(one["fails on"])
+                why.append(one["why"])
+        if promises == {row: (set(), [])}:
+            promises[row][1].append(note)
+        for promise, (fails, why) in promises.items():
+            cells = ["no" if minor in fails | promises[row][0] else "yes"
+                     for minor in WANTED]
+            if old == "-":
+                cells[0] = "-"
+            lines.append([promise if promise == row else f"... {promise}",
+                          *cells, "yes", "; ".join(why)])
+    table = "".join("| " + " | ".join(line).strip() + " |\n"
+                    for line in lines)
+    return re.sub(r"\b__\w+__|\bsys\.[\w.]*\w(?:\(\))?", r"`\g<0>`", table)
+
+
 def announced_failures(interpreter):
     """Return the patterns of the tests and subtests that must fail, which are
     those of the promises that the header's table says no to."""
     if interpreter.series:
         return []
-    promises = json.loads((COMPAT / "expectations.json").read_text())
-    return [pattern for promise in promises
+    return [pattern for promise in read_expectations()
             if interpreter.minor in promise["fails on"]
             for pattern in promise["tests"]]
 

@@ -1,15 +1,16 @@
-"""Tables in the README that the tool writes, each between two marks."""
+"""Tables in a README that the tool writes, each between two marks."""
 
 from common import SeriesError, say
 
 
 class Table:
-    """What make TARGET measures and make TARGET-readme puts in."""
+    """What make TARGET measures and make TARGET-readme puts into a page."""
 
     end = "<!-- The end of the table. -->"
 
-    def __init__(self, target):
+    def __init__(self, target, page="README.md"):
         self.target = target
+        self.page = page
         self.start = (f"<!-- The table of make {target}: "
                       f"make {target}-readme writes it. -->")
 
@@ -33,13 +34,16 @@ class Table:
         return before + start, table, end + after
 
     def write(self, root, build):
-        """Put the table that was measured last into the README."""
+        """Put the table that was measured last into its page."""
         if not self.file(build).is_file():
             raise SeriesError(f"{self.file(build)}: does not exist, "
                               f"make {self.target} writes it")
-        readme = root / "README.md"
+        self.put(root, self.file(build).read_text(encoding="utf-8"))
+        say("table", f"{self.page}, from {self.file(build)}")
+
+    def put(self, root, fragment):
+        """Put a table into its page."""
+        readme = root / self.page
         before, _, after = self.split(readme)
-        fragment = self.file(build).read_text(encoding="utf-8")
         readme.write_text(f"{before}\n\n{fragment}\n{after}",
                           encoding="utf-8")
-        say("table", f"{readme.name}, from {self.file(build)}")

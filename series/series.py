@@ -82,6 +82,12 @@ def write_readme(table):
     table.write(ROOT, Path(os.path.relpath(ROOT / "build")))
 
 
+def write_compat_readme():
+    """Put the table of what the header keeps where into its README."""
+    compat.README.put(ROOT, compat.readme_table())
+    say("table", compat.README.page)
+
+
 def test_asan():
     """Run the monitoring tests under the sanitizers."""
     builder.check_prerequisites()
@@ -188,6 +194,7 @@ COMMANDS = {
     "check": check,
     "faults": seed_faults,
     "compat": test_compat,
+    "compat-readme": write_compat_readme,
     "docs": build_docs,
     "bench": measure,
     "bench-quick": measure_quick,

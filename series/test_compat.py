@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 from pathlib import Path
-import re
 import stat
 import tempfile
 import unittest
@@ -64,8 +63,7 @@ class ExpectationsTest(unittest.TestCase):
 
     def test_names_are_those_of_tests(self):
         text = compat.API_TESTS.read_text()
-        for promise in json.loads(
-                (compat.COMPAT / "expectations.json").read_text()):
+        for promise in compat.read_expectations():
             for pattern in promise["tests"]:
                 name = pattern.split(" ")[0]
                 if name == "*":
@@ -75,33 +73,30 @@ class ExpectationsTest(unittest.TestCase):
                 self.assertIn(f"def {test}(", text)
 
     def test_table_of_the_header(self):
-        text = compat.HEADER.read_text()
-        start = text.index("3.13 and later\n") + len("3.13 and later\n")
-        table = re.sub(r"\n     (?=\S)", " ",
-                       text[start:text.index("   (a) of")])
         failing = {}
-        for promise in json.loads(
-                (compat.COMPAT / "expectations.json").read_text()):
+        for promise in compat.read_expectations():
             failing.setdefault(promise["row"], set()).update(
                 promise["fails on"])
-        for line in table.strip("\n").splitlines():
-            with self.subTest(line):
-                name, note, old, old_note, new = re.fullmatch(
-                    r"   (\S.*?)(?: (\(\w\)))? {2,}(yes|no|-)"
-                    r"(?: (\(\w\)))? +(\S.*)", line).groups()
+        for name, (note, old, new, _) in compat.header_table().items():
+            with self.subTest(name):
                 versions = failing.pop(name, set())
                 on_old = "3.12" in versions
                 on_new = bool(versions - {"3.12"})
                 # A footnote says what does not hold of a "yes".
-                if old == "no" or not (note or old_note):
+                if old == "no" or not (note or "(" in old):
                     self.assertEqual(on_old, old == "no")
                 if not new.startswith("yes") or not (note or new != "yes"):
                     self.assertEqual(on_new, new != "yes")
         self.assertEqual(failing, {})
 
+    def test_table_of_the_readme(self):
+        readme = compat.ROOT / compat.README.page
+        self.assertEqual(compat.README.split(readme)[1].strip(),
+                         compat.readme_table().strip(),
+                         "make compat-readme puts it in")
+
     def test_versions(self):
-        for promise in json.loads(
-                (compat.COMPAT / "expectations.json").read_text()):
+        for promise in compat.read_expectations():
             self.assertLessEqual(set(promise["fails on"]), set(compat.WANTED))
 
 
