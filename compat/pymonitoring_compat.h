@@ -24,7 +24,7 @@
    DISABLE is for one location (a)                     yes     yes
    DISABLE holds when any tool's events change         yes     no
    no event leaks                                      yes     no (b)
-   C_RETURN and C_RAISE                                yes (c) not sent (d)
+   C_RETURN and C_RAISE (c)                            yes     yes (d)
    BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
    f_lineno cannot be set in a callback                yes     no
    sys.monitoring.set_local_events for code-likes      no      no
@@ -37,7 +37,8 @@
        offset above 256 (3.15: 1024).
    (c) Calls that wait are kept until their scope exits or their code-like
        dies, even when their tool goes before.
-   (d) They could only be sent with arguments that cProfile fails on.
+   (d) Not on a free-threaded build.  Audit hooks hear of two calls of
+       sys.monitoring.register_callback for each: nothing else tells a callback.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT.  The interpreter can
        crash when a tool registered for the deprecated BRANCH.
    (f) Tried on 3.13.  3.12 has no such build.
@@ -125,6 +126,13 @@ typedef struct _PyMonitoringState {
 /* Without sys.setprofile() and sys.settrace(), which are made for bytecode. */
 #define PYMONITORING_COMPAT_TOOLS 6
 #define PYMONITORING_COMPAT_TOOL_MASK ((1 << PYMONITORING_COMPAT_TOOLS) - 1)
+
+/* C_RETURN and C_RAISE need what a free-threaded build has no safe way to. */
+#ifdef Py_GIL_DISABLED
+#  define PYMONITORING_COMPAT_ANSWERS 0
+#else
+#  define PYMONITORING_COMPAT_ANSWERS 1
+#endif
 
 #ifdef Py_GIL_DISABLED
 #  define PYMONITORING_COMPAT_ACTIVE(STATE) \
@@ -242,11 +250,24 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
     return result;
 }
 
-#if PYMONITORING_COMPAT_TABLES
-
-/* Both immortal, and of the process. */
+/* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
 PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_disable = NULL;
 PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_missing = NULL;
+
+static inline int
+pymonitoring_compat_constants(void)
+{
+    if (pymonitoring_compat_disable == NULL) {
+        pymonitoring_compat_disable = pymonitoring_compat_attribute("DISABLE");
+    }
+    if (pymonitoring_compat_missing == NULL) {
+        pymonitoring_compat_missing = pymonitoring_compat_attribute("MISSING");
+    }
+    return pymonitoring_compat_disable != NULL
+           && pymonitoring_compat_missing != NULL ? 0 : -1;
+}
+
+#if PYMONITORING_COMPAT_TABLES
 
 /* What is known of the tables: nothing yet, that they are where they should be
    as far as idle ones show it, that they are, or that they are not.
@@ -356,12 +377,7 @@ pymonitoring_compat_check(PyInterpreterState *interp)
     PyObject *probe = PyList_New(0);
     int listens = 0;
     int good = probe != NULL
-        && (pymonitoring_compat_disable != NULL
-            || (pymonitoring_compat_disable =
-                pymonitoring_compat_attribute("DISABLE")) != NULL)
-        && (pymonitoring_compat_missing != NULL
-            || (pymonitoring_compat_missing =
-                pymonitoring_compat_attribute("MISSING")) != NULL)
+        && pymonitoring_compat_constants() == 0
         && pymonitoring_compat_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
     for (int tool = 0; good && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
@@ -424,57 +440,17 @@ pymonitoring_compat_restart_version(PyInterpreterState *interp)
     return interp->last_restart_version;
 }
 
-/* Call the tools.  Returns those that answered DISABLE, or -1. */
-static inline int
-pymonitoring_compat_call_tools(PyThreadState *tstate,
-                               pymonitoring_compat_event *event, uint8_t tools)
+/* The callback of a tool for an event: a new reference, or NULL. */
+static inline PyObject *
+pymonitoring_compat_callback(PyThreadState *tstate, int tool, int event)
 {
-    PyObject *args[5] = {
-        NULL, event->codelike, PyLong_FromLong(event->number), event->arg1,
-        event->arg2,
-    };
-    if (args[2] == NULL) {
-        return -1;
-    }
-    int disabling = 0;
-    int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
-    tstate->tracing++;
-    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
-        PyObject **slot =
-            &tstate->interp->monitoring_callables[tool][event->id];
-        PyObject *callback = tools >> tool & 1 ? Py_XNewRef(*slot) : NULL;
-        if (callback == NULL) {
-            continue;
-        }
-        PyObject *res = PyObject_Vectorcall(
-            callback, args + 1,
-            (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(callback);
-        Py_XDECREF(res);
-        if (res == NULL) {
-            disabling = -1;
-            break;
-        }
-        if (res != pymonitoring_compat_disable) {
-            continue;
-        }
-        if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
-            /* Left in place, the callback would raise again and again. */
-            Py_CLEAR(*slot);
-            PyErr_Format(PyExc_ValueError,
-                         "Cannot disable %s events. Callback removed.",
-                         event->name);
-            disabling = -1;
-            break;
-        }
-        disabling |= 1 << tool;
-    }
-    tstate->tracing--;
-    tstate->what_event = old_what;
-    Py_DECREF(args[2]);
-    return disabling;
+    return Py_XNewRef(tstate->interp->monitoring_callables[tool][event]);
+}
+
+static inline void
+pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
+{
+    Py_CLEAR(tstate->interp->monitoring_callables[tool][event]);
 }
 
 /* ------ What an interpreter has: 3.13 and later ------ */
@@ -520,6 +496,18 @@ pymonitoring_compat_restart_version(PyInterpreterState *interp)
     return pymonitoring_compat_version(interp);
 }
 
+/* The event whose tools get this one: the interpreter has no place for answers
+   among its states. */
+static inline uint8_t
+pymonitoring_compat_known(int event)
+{
+    if (pymonitoring_compat_is_answer(event)) {
+        return PYMONITORING_COMPAT_ANSWERS ? PY_MONITORING_EVENT_CALL
+                                           : PY_MONITORING_EVENT_INSTRUCTION;
+    }
+    return (uint8_t)event;
+}
+
 /* Write the tools that listen to each event now; return the version. */
 static inline uint64_t
 pymonitoring_compat_read(PyMonitoringState *states, const uint8_t *event_types,
@@ -536,14 +524,10 @@ static inline uint8_t
 pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
 {
     PyMonitoringState state;
-    if (event == PY_MONITORING_EVENT_INSTRUCTION
-        || pymonitoring_compat_is_answer(event))
-    {
-        return 0;
-    }
-    uint8_t event_type = (uint8_t)event;
+    uint8_t event_type = pymonitoring_compat_known(event);
     (void)pymonitoring_compat_read(&state, &event_type, 1);
-    return state.active & PYMONITORING_COMPAT_TOOL_MASK;
+    return event_type == PY_MONITORING_EVENT_INSTRUCTION ? 0
+        : state.active & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
 /* The function of the interpreter for the event. */
@@ -606,11 +590,144 @@ pymonitoring_compat_native(PyMonitoringState *state,
     }
 }
 
-/* Call the tools.  Returns those that answered DISABLE, or -1. */
-static inline int
-pymonitoring_compat_call_tools(PyThreadState *Py_UNUSED(tstate),
-                               pymonitoring_compat_event *event, uint8_t tools)
+#if PYMONITORING_COMPAT_ANSWERS
+
+/* The callback of a tool for an event: a new reference, or NULL, with an
+   exception set on error.  Only what replaces it is told of it, so it is taken
+   away and put back.  Threads do not come between, but audit hooks do: what is
+   registered meanwhile stays. */
+static inline PyObject *
+pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
+                             int event)
 {
+    const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *callback = NULL;
+    PyObject *replace = pymonitoring_compat_attribute("register_callback");
+    PyObject *args[4] = {
+        NULL, PyLong_FromLong(tool), PyLong_FromLong(1L << event), Py_None,
+    };
+    if (replace != NULL && args[1] != NULL && args[2] != NULL) {
+        callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
+    }
+    if (callback != NULL && callback != Py_None) {
+        /* From here on no memory is needed. */
+        args[3] = callback;
+        PyObject *newer = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
+        if (newer != NULL && newer != Py_None) {
+            args[3] = newer;
+            Py_XDECREF(PyObject_Vectorcall(replace, args + 1, nargs, NULL));
+        }
+        Py_XDECREF(newer);
+    }
+    if (callback == Py_None || PyErr_Occurred()) {
+        Py_CLEAR(callback);
+    }
+    Py_XDECREF(replace);
+    Py_XDECREF(args[1]);
+    Py_XDECREF(args[2]);
+    return callback;
+}
+
+static inline void
+pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
+                                    int event)
+{
+    Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
+                                        1 << event, Py_None));
+}
+
+#endif
+
+#endif
+
+/* ------ Calling the tools ------ */
+
+#if PYMONITORING_COMPAT_ANSWERS
+
+/* Call the tools' callbacks.  Returns those that answered DISABLE, or -1. */
+static inline int
+pymonitoring_compat_call_callbacks(PyThreadState *tstate,
+                                   const pymonitoring_compat_event *event,
+                                   uint8_t tools)
+{
+    if (pymonitoring_compat_constants() < 0) {
+        return -1;
+    }
+    PyObject *missing = pymonitoring_compat_missing;
+    PyObject *args[5] = {
+        NULL, event->codelike, PyLong_FromLong(event->number),
+        event->arg1 ? event->arg1 : missing,
+        event->arg2 ? event->arg2 : missing,
+    };
+    if (args[2] == NULL) {
+        return -1;
+    }
+    int disabling = 0;
+    int old_what = tstate->what_event;
+    /* No frame's f_lineno may be set: none is at a line of this event. */
+    tstate->what_event = -1;
+    tstate->tracing++;
+    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
+        if (!(tools >> tool & 1)) {
+            continue;
+        }
+        PyObject *callback = pymonitoring_compat_callback(tstate, tool,
+                                                          event->id);
+        if (callback == NULL) {
+            if (PyErr_Occurred()) {
+                disabling = -1;
+                break;
+            }
+            continue;
+        }
+        PyObject *res = PyObject_Vectorcall(
+            callback, args + 1,
+            (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(callback);
+        Py_XDECREF(res);
+        if (res == NULL) {
+            disabling = -1;
+            break;
+        }
+        if (res != pymonitoring_compat_disable) {
+            continue;
+        }
+        if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
+            /* Left in place, the callback would raise again and again. */
+            pymonitoring_compat_remove_callback(tstate, tool, event->id);
+            PyErr_Format(PyExc_ValueError,
+                         "Cannot disable %s events. Callback removed.",
+                         event->name);
+            disabling = -1;
+            break;
+        }
+        disabling |= 1 << tool;
+    }
+    tstate->tracing--;
+    tstate->what_event = old_what;
+    Py_DECREF(args[2]);
+    return disabling;
+}
+
+#endif
+
+#if PYMONITORING_COMPAT_TABLES
+#  define pymonitoring_compat_call_tools pymonitoring_compat_call_callbacks
+#else
+
+/* The same, by the interpreter's function where that has the arguments. */
+static inline int
+pymonitoring_compat_call_tools(PyThreadState *tstate,
+                               const pymonitoring_compat_event *event,
+                               uint8_t tools)
+{
+#if PYMONITORING_COMPAT_ANSWERS
+    if (pymonitoring_compat_is_answer(event->id)) {
+        return pymonitoring_compat_call_callbacks(tstate, event, tools);
+    }
+#else
+    (void)tstate;
+#endif
     PyMonitoringState state = {tools, 0};
     if (pymonitoring_compat_is_exception(event->id)) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
@@ -1097,15 +1214,19 @@ done:
 
 /* ------ Answers to calls: C_RETURN and C_RAISE ------ */
 
-#if PYMONITORING_COMPAT_TABLES
+#if PYMONITORING_COMPAT_ANSWERS
 
 /* Was any call kept for its answer?  Until then scopes are not counted. */
 PYMONITORING_COMPAT_SHARED int pymonitoring_compat_any_call = 0;
 
-/* The tools that want answers. */
+/* What is kept of the calls of a thread, whose scopes may never be exited. */
+#define PYMONITORING_COMPAT_MOST_CALLS 10000
+
+/* The tools that want answers, as far as it is known. */
 static inline uint8_t
 pymonitoring_compat_answer_tools(PyInterpreterState *interp)
 {
+#if PYMONITORING_COMPAT_TABLES
     uint8_t tools = 0;
     for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         PyObject **callbacks = interp->monitoring_callables[tool];
@@ -1116,6 +1237,9 @@ pymonitoring_compat_answer_tools(PyInterpreterState *interp)
         }
     }
     return tools;
+#else
+    return pymonitoring_compat_tools(interp, PY_MONITORING_EVENT_CALL);
+#endif
 }
 
 /* What this thread's calls wait in, a borrowed reference: a list of the depth
@@ -1223,9 +1347,8 @@ pymonitoring_compat_keep_call(PyThreadState *tstate,
     int err = -1;
     PyObject *pending = PyErr_GetRaisedException();
     PyObject *calls = pymonitoring_compat_calls();
-    PyObject *missing = pymonitoring_compat_missing;
-    PyObject *kept = Py_BuildValue("[OO]", told ? event->arg1 : missing,
-                                   told ? event->arg2 : missing);
+    PyObject *kept = !told ? PyList_New(0)
+        : Py_BuildValue("[OO]", event->arg1, event->arg2);
     PyObject *ref = kept ? pymonitoring_compat_call_ref(event->codelike, kept)
                          : NULL;
     if (calls != NULL && ref != NULL) {
@@ -1236,7 +1359,7 @@ pymonitoring_compat_keep_call(PyThreadState *tstate,
             err = PyList_Append(calls, call);
             Py_DECREF(call);
         }
-        if (PyList_GET_SIZE(calls) > C_RECURSION_LIMIT) {
+        if (PyList_GET_SIZE(calls) > PYMONITORING_COMPAT_MOST_CALLS) {
             err |= PyList_SetSlice(calls, 1, 2, NULL);
         }
     }
@@ -1290,16 +1413,24 @@ static inline int
 pymonitoring_compat_fire_answer(PyMonitoringState *state,
                                 pymonitoring_compat_event *event)
 {
+#if !PYMONITORING_COMPAT_TABLES
+    if (PYMONITORING_COMPAT_NATIVE()) {
+        return pymonitoring_compat_native(state, event);
+    }
+#endif
+    /* Without a call it is MISSING. */
+    event->arg1 = NULL;
     PyMonitoringState answered = *state;
     PyObject *call = NULL;
     if (pymonitoring_compat_any_call && !PyThreadState_Get()->tracing) {
         call = pymonitoring_compat_take_call(event->codelike);
     }
-    event->arg1 = event->arg2 = pymonitoring_compat_missing;
     if (call != NULL) {
         PyObject *kept = PyTuple_GET_ITEM(call, 1);
-        event->arg1 = PyList_GET_ITEM(kept, 0);
-        event->arg2 = PyList_GET_ITEM(kept, 1);
+        if (PyList_GET_SIZE(kept) > 0) {
+            event->arg1 = PyList_GET_ITEM(kept, 0);
+            event->arg2 = PyList_GET_ITEM(kept, 1);
+        }
         answered.active &= (uint8_t)~PyLong_AsLong(PyTuple_GET_ITEM(call, 3));
     }
     int err = pymonitoring_compat_fire(&answered, event);
@@ -1309,7 +1440,7 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
 
 #else
 
-/* The interpreter keeps no calls; that of a stock one is told no answers. */
+/* No answers are told, so that no calls need to be kept. */
 #define pymonitoring_compat_fire_call pymonitoring_compat_fire
 #define pymonitoring_compat_fire_answer pymonitoring_compat_fire
 
@@ -1340,9 +1471,7 @@ pymonitoring_compat_write_states(PyInterpreterState *interp,
     do {
         int size = length < 32 ? (int)length : 32;
         for (int i = 0; i < size; i++) {
-            /* The interpreter has no place for the others. */
-            types[i] = event_types[i] < PY_MONITORING_EVENT_C_RETURN
-                       ? event_types[i] : PY_MONITORING_EVENT_INSTRUCTION;
+            types[i] = pymonitoring_compat_known(event_types[i]);
         }
         uint64_t current = pymonitoring_compat_read(states, types, size);
         version = version ? version : current;
@@ -1456,7 +1585,7 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
     {
         return -1;
     }
-#if PYMONITORING_COMPAT_TABLES
+#if PYMONITORING_COMPAT_ANSWERS
     if (pymonitoring_compat_any_call) {
         pymonitoring_compat_count_scope(interp, 1);
     }
@@ -1467,10 +1596,12 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
 static inline int
 pymonitoring_compat_ExitScope(void)
 {
-#if PYMONITORING_COMPAT_TABLES
+#if PYMONITORING_COMPAT_ANSWERS
     if (pymonitoring_compat_any_call) {
-        pymonitoring_compat_count_scope(PyThreadState_Get()->interp, -1);
+        pymonitoring_compat_count_scope(pymonitoring_compat_interp(), -1);
     }
+#endif
+#if PYMONITORING_COMPAT_TABLES
     return 0;
 #else
     return PyMonitoring_ExitScope();

@@ -171,7 +171,11 @@ def find_interpreters(build, environment):
 
 
 def read_expectations():
-    """Return what expectations.json holds: what each promise fails on."""
+    """Return what expectations.json holds: what each promise fails on.
+
+    Where "free-threaded" says so, on builds with a GIL, or without one, alone.
+    Without a row it is no promise, but a test that expects something else.
+    """
     return json.loads((COMPAT / "expectations.json").read_text())
 
 
@@ -199,22 +203,19 @@ def readme_table():
     and what expectations.json knows of its promises."""
     lines = [["", *WANTED, "the series", "where not, why"], ["---"] * 7]
     for row, (_, old, _, note) in header_table().items():
-        # What is promised, to {version it fails on} and [why].
-        promises = {row: (set(), [])}
-        for one in read_expectations():
-            if one["row"] == row:
-                fails, why = promises.setdefault(one["promise"], (set(), []))
-                fails.update(one["fails on"])
-                why.append(one["why"])
-        if promises == {row: (set(), [])}:
-            promises[row][1].append(note)
-        for promise, (fails, why) in promises.items():
-            cells = ["no" if minor in fails | promises[row][0] else "yes"
-                     for minor in WANTED]
-            if old == "-":
+        known = [one for one in read_expectations() if one["row"] == row]
+        everywhere = {minor for one in known if one["promise"] == row
+                      for minor in one["fails on"]}
+        for promise in {row: None, **{one["promise"]: None for one in known}}:
+            mine = [one for one in known if one["promise"] == promise]
+            fails = everywhere.union(*(one["fails on"] for one in mine))
+            cells = ["no" if minor in fails else "yes" for minor in WANTED]
+            if old == "-" or any(one.get("free-threaded") for one in mine):
                 cells[0] = "-"
             lines.append([promise if promise == row else f"... {promise}",
-                          *cells, "yes", "; ".join(why)])
+                          *cells, "yes",
+                          "; ".join(dict.fromkeys(one["why"] for one in mine))
+                          if known else note])
     table = "".join("| " + " | ".join(line).strip() + " |\n"
                     for line in lines)
     return re.sub(r"\b__\w+__|\bsys\.[\w.]*\w(?:\(\))?", r"`\g<0>`", table)
@@ -227,6 +228,7 @@ def announced_failures(interpreter):
         return []
     return [pattern for promise in read_expectations()
             if interpreter.minor in promise["fails on"]
+            and promise.get("free-threaded") in (None, "t" in interpreter.abi)
             for pattern in promise["tests"]]
 
 
@@ -294,8 +296,8 @@ def run_api_tests(python, log, **environment):
         while True:
             before = len(results)
             status = subprocess.run(
-                [python, LAYER / "run_tests.py", API_TESTS,
-                 results_file, *results], stdout=file,
+                [python, LAYER / "run_tests.py", results_file, *results],
+                stdout=file,
                 stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 cwd=log.parent,
                 env=clean_environment(**environment)).returncode

@@ -1,6 +1,6 @@
-"""Run the API's tests: run_tests.py TESTS RESULTS [DONE...].
+"""Run the API's tests: run_tests.py RESULTS [DONE...].
 
-TESTS is test_monitoring.py.  RESULTS gets a line of JSON before each test, its
+RESULTS gets a line of JSON before each test, its
 name, and one after it, the list of what failed: null for the test itself, else
 a subtest.  So the test that crashed the process is known.  Tests that are DONE
 are left out.
@@ -9,15 +9,20 @@ are left out.
 import contextlib
 import importlib.util
 import json
+from pathlib import Path
 import sys
 import unittest
 
 import _testcapi
 
 
-def load(path):
+API_TESTS = (Path(__file__).resolve().parent.parent.parent
+             / "Lib/test/test_capi/test_monitoring.py")
+
+
+def load():
     """Import the tests and tell them the events of this interpreter."""
-    spec = importlib.util.spec_from_file_location("test_monitoring", path)
+    spec = importlib.util.spec_from_file_location("test_monitoring", API_TESTS)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if _testcapi.EVENT_BRANCH_LEFT != _testcapi.EVENT_BRANCH:
@@ -38,6 +43,8 @@ def split_branch(module):
     cprofile = module.TestCProfile
     cprofile.CALLS = [module.EVENT_NAMES[event] for event in cprofile.CALLS]
     module.EVENT_NAMES = tuple(names)
+    # What they run in a process of its own: see the end of this file.
+    module.__file__ = __file__
     module.IDS.update((name, index) for index, name in enumerate(names))
     # These have ids in them.
     cprofile.CALLS = tuple(map(module.IDS.get, cprofile.CALLS))
@@ -49,6 +56,9 @@ def split_branch(module):
         module.EVENT_SETS[name] = events[name]
         module.CAN_DISABLE.add(name)
     module.CAN_DISABLE.discard("BRANCH")
+    # Who registers for BRANCH itself gets whatever the memory holds behind a
+    # code-like that is no code object.
+    module.EVENT_SETS["BRANCH"] = events["BRANCH_LEFT"]
     make_cases = module.make_cases
     module.make_cases = lambda *args: [
         case._replace(name=halves.get(case.fire, case.name))
@@ -145,9 +155,9 @@ def name_of(test):
     return ".".join(test.id().split(".")[-2:])
 
 
-def main(path, results, *done):
+def main(results, *done):
     """Run the tests; the exit status says only whether it got to the end."""
-    loaded = unittest.defaultTestLoader.loadTestsFromModule(load(path))
+    loaded = unittest.defaultTestLoader.loadTestsFromModule(load())
     tests = [test for test in tests_of(loaded)
              if name_of(test) not in done
              # Of the API's own header, which is not in use here.
@@ -160,4 +170,7 @@ def main(path, results, *done):
         ).run(unittest.TestSuite(tests))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+else:
+    globals().update(vars(load()))

@@ -1,6 +1,7 @@
 """What the clients of the header need that the API's tests do not have."""
 
 import sys
+import sysconfig
 import textwrap
 import threading
 import unittest
@@ -15,6 +16,8 @@ E = M.events
 TOOL = LISTENER = 3
 DISABLER = 4
 RESTLESS = 5
+ANSWERS = not (layer.HEADER_ADDS
+               and sysconfig.get_config_var("Py_GIL_DISABLED"))
 EVENTS = {"PY_START": E.PY_START, "LINE": E.LINE, "PY_RETURN": E.PY_RETURN}
 
 
@@ -155,8 +158,7 @@ class TestTwoFiles(unittest.TestCase):
         layer.fire_elsewhere(code)
         self.assertEqual(told, [1, 2])
 
-    @unittest.skipIf(layer.HEADER_ADDS and sys.version_info >= (3, 13),
-                     "answers are not sent")
+    @unittest.skipUnless(ANSWERS, "answers are not sent")
     def test_answer(self):
         def callback(told_code, offset, *args):
             if told_code is codelike:
@@ -170,6 +172,79 @@ class TestTwoFiles(unittest.TestCase):
         layer.fire_elsewhere(codelike)
         layer.monitoring_exit_scope()
         self.assertEqual(told, [(len, "argument")])
+
+
+@unittest.skipUnless(ANSWERS, "answers are not sent")
+class TestCallbacksOfAnswers(unittest.TestCase):
+    """The header may have to take a callback away to see it."""
+
+    SCRIPT = textwrap.dedent("""
+        import sys
+        import _testcapi as layer
+
+        def first(code, *args):
+            if code is codelike:
+                told.append(args)
+
+        def second(*args):
+            pass
+
+        def hook(name, args):
+            global asked
+            if name == "sys.monitoring.register_callback" and armed:
+                asked += 1
+                if asked == AT:
+                    {action}
+
+        M = sys.monitoring
+        E = M.events
+        CALL, C_RETURN = (e.bit_length() - 1 for e in (E.CALL, E.C_RETURN))
+        codelike = layer.CodeLike(2)
+        M.use_tool_id(3, "test")
+        M.register_callback(3, E.C_RETURN, first)
+        M.set_events(3, E.CALL)
+        layer.monitoring_enter_scope(codelike, CALL, C_RETURN)
+        armed = asked = 0
+        told = []
+        sys.addaudithook(hook)
+        layer.fire_event_call(codelike, 0, len, "argument")
+        armed = 1
+        try:
+            layer.fire_event_c_return(codelike, 0, None)
+        except RuntimeError as error:
+            print(error)
+        armed = 0
+        M.set_events(3, 0)
+        for args in told:
+            print(*args)
+        print(M.register_callback(3, E.C_RETURN, None).__name__)
+    """)
+
+    ASKS = layer.HEADER_ADDS and sys.version_info >= (3, 13)
+    TOLD = ["0 <built-in function len> argument"]
+
+    def run_script(self, action, at):
+        script = self.SCRIPT.replace("{action}", action).replace("AT", str(at))
+        return script_helper.assert_python_ok(
+            "-c", script)[1].decode().splitlines()
+
+    def test_stays(self):
+        self.assertEqual(self.run_script("pass", 1), [*self.TOLD, "first"])
+
+    def test_another_is_registered_meanwhile(self):
+        # A hook runs before the callback is taken away, and again before it
+        # is put back.
+        action = "M.register_callback(3, E.C_RETURN, second)"
+        for at, told in ((1, []), (2, self.TOLD)):
+            with self.subTest(at):
+                self.assertEqual(self.run_script(action, at),
+                                 [*told, "second"] if self.ASKS
+                                 else [*self.TOLD, "first"])
+
+    def test_refused(self):
+        self.assertEqual(self.run_script("raise RuntimeError('refused')", 1),
+                         ["refused", "first"] if self.ASKS
+                         else [*self.TOLD, "first"])
 
 
 def run_threads(test, function):
