@@ -217,13 +217,17 @@ pymonitoring_compat_refers_to(PyObject *ref, PyObject *op)
 #endif
 }
 
-/* An attribute of sys.monitoring: a new reference.  (PySys_GetObject() does
-   not tell what is wrong.) */
+/* An attribute of sys.monitoring: a new reference. */
 static inline PyObject *
 pymonitoring_compat_attribute(const char *name)
 {
-    PyObject *sys = PyImport_AddModule("sys");
-    PyObject *module = sys ? PyObject_GetAttrString(sys, "monitoring") : NULL;
+    PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
+    if (module == NULL) {
+        /* Have it told what is wrong.  (This alone would not do: at the end of
+           an interpreter there is no sys in sys.modules.) */
+        PyObject *sys = PyImport_AddModule("sys");
+        module = sys ? PyObject_GetAttrString(sys, "monitoring") : NULL;
+    }
     PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
     Py_XDECREF(module);
     return attribute;
@@ -742,22 +746,24 @@ pymonitoring_compat_call_tools(PyThreadState *tstate,
 
 /* ------ Disabled locations ------ */
 
-/* A lock for what threads would otherwise write together. */
+/* Locks for what threads would otherwise write together. */
 #ifdef Py_GIL_DISABLED
-PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
-#  define PYMONITORING_COMPAT_LOCK() PyMutex_Lock(&pymonitoring_compat_mutex)
-#  define PYMONITORING_COMPAT_UNLOCK() \
-    PyMutex_Unlock(&pymonitoring_compat_mutex)
+#  define PYMONITORING_COMPAT_LOCK(MUTEX) PyMutex_Lock(MUTEX)
+#  define PYMONITORING_COMPAT_UNLOCK(MUTEX) PyMutex_Unlock(MUTEX)
 #else
-#  define PYMONITORING_COMPAT_LOCK()
-#  define PYMONITORING_COMPAT_UNLOCK()
+#  define PYMONITORING_COMPAT_LOCK(MUTEX)
+#  define PYMONITORING_COMPAT_UNLOCK(MUTEX)
 #endif
 
 /* What one interpreter knows, in its dict.  For each tool that ever disabled
    one: the name it had, and a dict from the id of a code-like to (weak
    reference, dict of locations).  (An addition to a set may fail half
-   done.) */
+   done.)  All extensions share it, each with its own copy of this header:
+   another layout, or another meaning, needs another key. */
 typedef struct {
+#ifdef Py_GIL_DISABLED
+    PyMutex mutex;
+#endif
     uint64_t version;               /* that it holds for */
     PyObject *get_tool;             /* sys.monitoring's */
     PyObject *names[PYMONITORING_COMPAT_TOOLS];
@@ -986,7 +992,7 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         Py_XDECREF(location);
         return -1;
     }
-    PYMONITORING_COMPAT_LOCK();
+    PYMONITORING_COMPAT_LOCK(&locations->mutex);
     int err = pymonitoring_compat_update_locations(interp, locations);
     for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         PyObject *dict = locations->disabled[tool];
@@ -1003,7 +1009,7 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         Py_XDECREF(found);
         err = PyErr_Occurred() ? -1 : 0;
     }
-    PYMONITORING_COMPAT_UNLOCK();
+    PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
     Py_DECREF(location);
     return err < 0 ? err : disabled;
 }
@@ -1021,7 +1027,7 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         Py_XDECREF(location);
         return -1;
     }
-    PYMONITORING_COMPAT_LOCK();
+    PYMONITORING_COMPAT_LOCK(&locations->mutex);
     int err = pymonitoring_compat_update_locations(interp, locations);
     for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         if (!(tools >> tool & 1)) {
@@ -1042,7 +1048,7 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         }
         Py_XDECREF(name);
     }
-    PYMONITORING_COMPAT_UNLOCK();
+    PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
     pymonitoring_compat_set_any_disabled();
     Py_DECREF(location);
     return err;
@@ -1245,12 +1251,13 @@ pymonitoring_compat_answer_tools(PyInterpreterState *interp)
 /* What this thread's calls wait in, a borrowed reference: a list of the depth
    of scopes and a tuple (reference to the code-like, [callable, argument],
    depth, tools that disabled the CALL) for each.  NULL with an exception set
-   on error. */
+   on error.  Each extension has its own: they do not begin to count scopes at
+   the same time. */
 static inline PyObject *
 pymonitoring_compat_calls(void)
 {
     PyObject *dict = PyThreadState_GetDict();
-    PyObject *key = PyUnicode_FromString(PYMONITORING_COMPAT_KEY);
+    PyObject *key = PyLong_FromVoidPtr(&pymonitoring_compat_any_call);
     PyObject *calls = NULL;
     if (dict != NULL && key != NULL) {
         calls = PyDict_GetItemWithError(dict, key);
@@ -1449,6 +1456,11 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
 
 /* ------ The API: scopes ------ */
 
+#ifdef Py_GIL_DISABLED
+/* Held while states and their version are written. */
+PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
+#endif
+
 /* Write the states, none or more and all of known event types; return what
    they hold for. */
 static inline uint64_t
@@ -1550,7 +1562,7 @@ pymonitoring_compat_update_states(PyInterpreterState *interp,
         return -1;
     }
 #endif
-    PYMONITORING_COMPAT_LOCK();
+    PYMONITORING_COMPAT_LOCK(&pymonitoring_compat_mutex);
     uint64_t current = pymonitoring_compat_write_states(
         interp, state_array, event_types, length);
 #ifdef Py_GIL_DISABLED
@@ -1558,7 +1570,7 @@ pymonitoring_compat_update_states(PyInterpreterState *interp,
 #else
     *version = current;
 #endif
-    PYMONITORING_COMPAT_UNLOCK();
+    PYMONITORING_COMPAT_UNLOCK(&pymonitoring_compat_mutex);
     return 0;
 }
 

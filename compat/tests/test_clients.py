@@ -1,7 +1,10 @@
 """What the clients of the header need that the API's tests do not have."""
 
+import importlib.util
+import shutil
 import sys
 import sysconfig
+import tempfile
 import textwrap
 import threading
 import unittest
@@ -95,7 +98,7 @@ class TestFirstUse(unittest.TestCase):
 
         def fails(n):
             try:
-                layer.set_nomemory(n, n + 1)
+                layer.set_nomemory(n, 0)
                 layer.monitoring_enter_scope(codelike, LINE)
             except MemoryError:
                 layer.remove_mem_hooks()
@@ -125,10 +128,59 @@ class TestFirstUse(unittest.TestCase):
     """)
 
     def test_no_memory(self):
-        # Each allocation of the first use fails in turn.
+        # All allocations of the first use fail from one on, each in turn.
         _, out, _ = script_helper.assert_python_ok("-c", self.SCRIPT)
         if layer.HEADER_ADDS and sys.version_info < (3, 13):
             self.assertGreater(int(out), 50)
+
+
+class TestLastUse(unittest.TestCase):
+
+    SCRIPT = textwrap.dedent("""
+        import builtins
+        import os
+        import sys
+        import _testcapi as layer
+
+        M = sys.monitoring
+        E = M.events
+        events = E.LINE, E.CALL, E.C_RETURN
+        codelike = layer.WeakCodeLike(3)
+        told = []
+
+        def callback(code, *args, codelike=codelike, told=told,
+                     result=M.DISABLE):
+            if code is codelike:
+                told.append(args)
+                # A LINE alone has one argument more.
+                return result if args[1:] == () else None
+
+        class Late:
+            def __del__(self, codelike=codelike, told=told, layer=layer,
+                        types=[event.bit_length() - 1 for event in events],
+                        write=os.write):
+                layer.monitoring_enter_scope(codelike, *types)
+                for _ in range(2):
+                    layer.fire_event_line(codelike, 0, 7)
+                layer.fire_event_call(codelike, 1, "callable", "argument")
+                layer.fire_event_c_return(codelike, 2, None)
+                layer.monitoring_exit_scope()
+                write(1, repr(told).encode())
+
+        M.use_tool_id(3, "test")
+        for event in events:
+            M.register_callback(3, event, callback)
+        M.set_events(3, E.LINE | E.CALL)
+        # It goes when sys.modules is empty.
+        builtins.late = Late()
+    """)
+
+    def test_at_the_end_of_the_interpreter(self):
+        _, out, err = script_helper.assert_python_ok("-c", self.SCRIPT)
+        told = [(7,), (1, "callable", "argument")]
+        if ANSWERS:
+            told.append((2, "callable", "argument"))
+        self.assertEqual((out.decode(), err), (repr(told), b""))
 
 
 class TestTwoFiles(unittest.TestCase):
@@ -172,6 +224,43 @@ class TestTwoFiles(unittest.TestCase):
         layer.fire_elsewhere(codelike)
         layer.monitoring_exit_scope()
         self.assertEqual(told, [(len, "argument")])
+
+
+@unittest.skipUnless(ANSWERS, "answers are not sent")
+class TestTwoExtensions(unittest.TestCase):
+    """Each has its own copy of the header."""
+
+    def test_first_call_of_one(self):
+        # It began to count the scopes later than the other.
+        def callback(code, offset, callable, arg0):
+            if isinstance(code, (layer.CodeLike, other.CodeLike)):
+                told.append(arg0)
+
+        def call(extension, argument, between=lambda: None):
+            codelike = extension.CodeLike(2)
+            extension.monitoring_enter_scope(
+                codelike, *(event.bit_length() - 1
+                            for event in (E.CALL, E.C_RETURN)))
+            extension.fire_event_call(codelike, 0, len, argument)
+            between()
+            extension.fire_event_c_return(codelike, 0, None, state=1)
+            extension.monitoring_exit_scope()
+
+        directory = self.enterContext(tempfile.TemporaryDirectory())
+        spec = importlib.util.spec_from_file_location(
+            layer.__name__, shutil.copy(layer.__file__, directory))
+        other = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(other)
+        told = []
+        M.use_tool_id(TOOL, "test")
+        self.addCleanup(M.free_tool_id, TOOL)
+        M.register_callback(TOOL, E.C_RETURN, callback)
+        self.addCleanup(M.register_callback, TOOL, E.C_RETURN, None)
+        M.set_events(TOOL, E.CALL)
+        self.addCleanup(M.set_events, TOOL, 0)
+        call(layer, 1)
+        call(layer, 2, lambda: call(other, 3))
+        self.assertEqual(told, [1, 3, 2])
 
 
 @unittest.skipUnless(ANSWERS, "answers are not sent")
