@@ -873,10 +873,13 @@ pymonitoring_compat_tool_name(pymonitoring_compat_locations *locations,
     return name;
 }
 
-/* Forget what no longer holds, or return -1. */
+/* Forget what no longer holds, or return -1.  names gets new references to
+   those of the tools with locations: the last one may go with them, and what
+   its finalizer does must not find the lock held. */
 static inline int
 pymonitoring_compat_update_locations(PyInterpreterState *interp,
-                                     pymonitoring_compat_locations *locations)
+                                     pymonitoring_compat_locations *locations,
+                                     PyObject **names)
 {
     uint64_t version = pymonitoring_compat_restart_version(interp);
     for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
@@ -884,17 +887,26 @@ pymonitoring_compat_update_locations(PyInterpreterState *interp,
         if (dict == NULL || PyDict_GET_SIZE(dict) == 0) {
             continue;
         }
-        PyObject *name = pymonitoring_compat_tool_name(locations, tool);
-        if (name == NULL) {
+        names[tool] = pymonitoring_compat_tool_name(locations, tool);
+        if (names[tool] == NULL) {
             return -1;
         }
-        if (version != locations->version || name != locations->names[tool]) {
+        if (version != locations->version
+            || names[tool] != locations->names[tool])
+        {
             PyDict_Clear(dict);
         }
-        Py_DECREF(name);
     }
     locations->version = version;
     return 0;
+}
+
+static inline void
+pymonitoring_compat_drop_names(PyObject **names)
+{
+    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
+        Py_XDECREF(names[tool]);
+    }
 }
 
 /* The weak reference of a code-like died: self is (dict, id). */
@@ -985,6 +997,7 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
                                    uint8_t tools)
 {
     int disabled = 0;
+    PyObject *names[PYMONITORING_COMPAT_TOOLS] = {NULL};
     pymonitoring_compat_locations *locations =
         pymonitoring_compat_get_locations(interp);
     PyObject *location = pymonitoring_compat_location(event);
@@ -993,7 +1006,8 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         return -1;
     }
     PYMONITORING_COMPAT_LOCK(&locations->mutex);
-    int err = pymonitoring_compat_update_locations(interp, locations);
+    int err = pymonitoring_compat_update_locations(interp, locations,
+                                                   names);
     for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         PyObject *dict = locations->disabled[tool];
         if (!(tools >> tool & 1) || dict == NULL
@@ -1010,6 +1024,7 @@ pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
         err = PyErr_Occurred() ? -1 : 0;
     }
     PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
+    pymonitoring_compat_drop_names(names);
     Py_DECREF(location);
     return err < 0 ? err : disabled;
 }
@@ -1020,6 +1035,7 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
                                      const pymonitoring_compat_event *event,
                                      uint8_t tools)
 {
+    PyObject *names[PYMONITORING_COMPAT_TOOLS] = {NULL};
     pymonitoring_compat_locations *locations =
         pymonitoring_compat_get_locations(interp);
     PyObject *location = pymonitoring_compat_location(event);
@@ -1028,27 +1044,32 @@ pymonitoring_compat_disable_location(PyInterpreterState *interp,
         return -1;
     }
     PYMONITORING_COMPAT_LOCK(&locations->mutex);
-    int err = pymonitoring_compat_update_locations(interp, locations);
+    int err = pymonitoring_compat_update_locations(interp, locations,
+                                                   names);
     for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         if (!(tools >> tool & 1)) {
             continue;
         }
         PyObject **dict = &locations->disabled[tool];
-        PyObject *name = pymonitoring_compat_tool_name(locations, tool);
         err = -1;
+        if (names[tool] == NULL) {
+            names[tool] = pymonitoring_compat_tool_name(locations, tool);
+        }
         if (*dict == NULL) {
             *dict = PyDict_New();
         }
-        if (name != NULL && *dict != NULL) {
-            Py_XSETREF(locations->names[tool], Py_NewRef(name));
+        if (names[tool] != NULL && *dict != NULL) {
+            PyObject *old = locations->names[tool];
+            locations->names[tool] = names[tool];
+            names[tool] = old;
             PyObject *found = pymonitoring_compat_locations_of(
                 *dict, event->codelike, location);
             err = found != NULL ? 0 : -1;
             Py_XDECREF(found);
         }
-        Py_XDECREF(name);
     }
     PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
+    pymonitoring_compat_drop_names(names);
     pymonitoring_compat_set_any_disabled();
     Py_DECREF(location);
     return err;

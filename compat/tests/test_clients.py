@@ -134,6 +134,50 @@ class TestFirstUse(unittest.TestCase):
             self.assertGreater(int(out), 50)
 
 
+class TestNames(unittest.TestCase):
+
+    SCRIPT = textwrap.dedent("""
+        import faulthandler
+        import sys
+        import _testcapi as layer
+
+        class Name(str):
+            def __del__(self):
+                fire()
+
+        def fire():
+            layer.monitoring_enter_scope(codelike, LINE)
+            layer.fire_event_line(codelike, 0, len(told))
+            layer.monitoring_exit_scope()
+
+        def callback(code, line):
+            if code is codelike:
+                told.append(line)
+                return M.DISABLE
+
+        M = sys.monitoring
+        LINE = M.events.LINE.bit_length() - 1
+        codelike = layer.WeakCodeLike(1)
+        told = []
+        faulthandler.dump_traceback_later(60, exit=True)
+        M.register_callback(4, M.events.LINE, callback)
+        for i in range(3):
+            M.use_tool_id(4, Name(i))
+            # From 3.14 on a freed tool loses both.
+            M.register_callback(4, M.events.LINE, callback)
+            M.set_events(4, M.events.LINE)
+            fire()
+            M.free_tool_id(4)
+        faulthandler.cancel_dump_traceback_later()
+        print(told[:2])
+    """)
+
+    def test_finalizer_that_fires(self):
+        # The header holds a tool's name, at last alone.
+        out = script_helper.assert_python_ok("-c", self.SCRIPT)[1]
+        self.assertEqual(out, b"[0, 1]\n")
+
+
 class TestLastUse(unittest.TestCase):
 
     SCRIPT = textwrap.dedent("""
