@@ -89,13 +89,15 @@ forget_locations(codelike_entry *entry)
 
 /* ------ The code-likes of an interpreter ------ */
 
-/* What stands in the slot of a code-like that was removed. */
+const struct _Py_codelike _Py_no_codelike = {.address = NULL};
+
+/* What is in the slot of a code-like that was removed. */
 static const struct _Py_codelike removed_entry = {.address = NULL};
 
 static bool
 is_entry(codelike_entry *entry)
 {
-    return entry != NULL && entry != &removed_entry;
+    return entry->address != NULL;
 }
 
 static codelike_entry *
@@ -108,7 +110,7 @@ static void
 add_to_table(codelike_table *table, codelike_entry *entry)
 {
     size_t i = _Py_codelike_address_hash(entry->address);
-    while (table->slots[i & table->mask] != NULL) {
+    while (table->slots[i & table->mask] != &_Py_no_codelike) {
         i++;
     }
     FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i & table->mask], entry);
@@ -126,13 +128,16 @@ reserve_codelike(codelikes_state *state)
     while (num_slots < (state->num_codelikes + 1) * 4) {
         num_slots *= 2;
     }
-    codelike_table *table = PyMem_Calloc(
-        1, offsetof(codelike_table, slots)
-           + num_slots * sizeof(table->slots[0]));
+    codelike_table *table = PyMem_Malloc(
+        offsetof(codelike_table, slots)
+        + num_slots * sizeof(table->slots[0]));
     if (table == NULL) {
         return -1;
     }
     table->mask = num_slots - 1;
+    for (size_t i = 0; i < num_slots; i++) {
+        table->slots[i] = (codelike_entry *)&_Py_no_codelike;
+    }
     for (size_t i = 0; old && i <= old->mask; i++) {
         if (is_entry(old->slots[i])) {
             add_to_table(table, old->slots[i]);
@@ -184,18 +189,20 @@ empty_slot(codelikes_state *state, size_t i)
 {
     codelike_table *table = state->table;
     codelike_entry *removed = (codelike_entry *)&removed_entry;
+    codelike_entry *empty = (codelike_entry *)&_Py_no_codelike;
     FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], removed);
-    if (table->slots[(i + 1) & table->mask] != NULL) {
+    if (table->slots[(i + 1) & table->mask] != empty) {
         return;
     }
     for (; table->slots[i] == removed; i = (i - 1) & table->mask) {
-        FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], NULL);
+        FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], empty);
         state->num_used--;
     }
 }
 
-/* Take the entry in a slot out of the table.  The caller releases it when the
-   state is unlocked: that takes the lock of weak references. */
+/* Take the entry in a slot, which the caller has, out of the table.  It is to
+   be released when the state is unlocked: that takes the lock of weak
+   references. */
 static void
 remove_slot(codelikes_state *state, size_t i)
 {

@@ -738,12 +738,14 @@ fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
 }
 
 /* Tell the tools, of which there is one at least, of a CALL or its answer.
-   The event has its arguments, but args[2], its state and its number. */
+   The event has its state, its number, and its arguments except args[2]. */
 static int
 tell_call(PyThreadState *tstate, uint8_t tools, int event, told_event *e)
 {
     struct _Py_only_tool *only = &tstate->interp->producers.only[event];
     vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
+    /* The only tool may be another one than when the tools were found: what
+       waits for an answer can be released meanwhile, and run finalizers. */
     if (vectorcall != NULL && is_thread_usual(tstate)
         && tools & only_tool(only))
     {
@@ -802,6 +804,7 @@ static int
 fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
                   int32_t offset)
 {
+    assert(codelike != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
     if (tstate->tracing) {
         return 0;
@@ -869,7 +872,7 @@ _PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                             int32_t offset, PyObject *callable,
                             PyObject *arg0)
 {
-    assert(callable != NULL && arg0 != NULL);
+    assert(codelike != NULL && callable != NULL && arg0 != NULL);
     const int event = PY_MONITORING_EVENT_CALL;
     PyThreadState *tstate = _PyThreadState_GET();
     if (!are_arguments_valid(tstate, event, offset)) {
@@ -1207,7 +1210,9 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
     /* Held from where is read what all follows from: events and callbacks can
        change in several threads. */
     HEAD_LOCK(&_PyRuntime);
-    struct _Py_producers old = *producers;
+    uint8_t old_listeners[_PY_MONITORING_EVENTS];
+    memcpy(old_listeners, producers->listeners, sizeof(old_listeners));
+    bool was_answered = producers->answered != 0;
     uint8_t answered = find_callbacks(interp, PY_MONITORING_EVENT_C_RETURN)
                        | find_callbacks(interp, PY_MONITORING_EVENT_C_RAISE);
     for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
@@ -1222,8 +1227,8 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
         update_only_tool(interp, event);
     }
     FT_ATOMIC_STORE_UINT8_RELAXED(producers->answered, answered);
-    if (memcmp(old.listeners, producers->listeners, sizeof(old.listeners))
-        || !old.answered != !answered)
+    if (memcmp(old_listeners, producers->listeners, sizeof(old_listeners))
+        || was_answered != (answered != 0))
     {
         step_version_unlocked();
     }

@@ -27,6 +27,17 @@ calls_of(PyThreadState *tstate)
     return &((_PyThreadStateImpl *)tstate)->waiting_calls;
 }
 
+/* Return the index of the newest call up to a serial, or -1. */
+static int
+find_serial(waiting_calls *waiting, uint64_t serial)
+{
+    int i = waiting->num_calls - 1;
+    while (i >= 0 && waiting->calls[i].serial > serial) {
+        i--;
+    }
+    return i;
+}
+
 static _Py_waiting_call
 take_index(waiting_calls *waiting, int i)
 {
@@ -75,11 +86,14 @@ _Py_waiting_calls_exit(PyThreadState *tstate)
     int64_t depth = waiting->depth;
     waiting->depth--;
     waiting->entered = NULL;
-    /* Depths never decrease from a call to the next. */
-    while (waiting->num_calls > 0
-           && waiting->calls[waiting->num_calls - 1].depth >= depth)
+    /* What is released may fire a CALL, which is not one of this scope.  Of
+       those before, depths never decrease from a call to the next. */
+    uint64_t last = waiting->last_serial;
+    int i;
+    while ((i = find_serial(waiting, last)) >= 0
+           && waiting->calls[i].depth >= depth)
     {
-        _Py_waiting_call call = take_index(waiting, waiting->num_calls - 1);
+        _Py_waiting_call call = take_index(waiting, i);
         UNLOCK(waiting);
         _Py_waiting_call_release(&call);
         LOCK(waiting);
@@ -192,12 +206,9 @@ _Py_waiting_calls_forget(PyThreadState *tstate, uint64_t serial)
     waiting_calls *waiting = calls_of(tstate);
     _Py_waiting_call call = {0};
     LOCK(waiting);
-    for (int i = waiting->num_calls - 1;
-         i >= 0 && waiting->calls[i].serial >= serial; i--)
-    {
-        if (waiting->calls[i].serial == serial) {
-            call = take_index(waiting, i);
-        }
+    int i = find_serial(waiting, serial);
+    if (i >= 0 && waiting->calls[i].serial == serial) {
+        call = take_index(waiting, i);
     }
     UNLOCK(waiting);
     _Py_waiting_call_release(&call);

@@ -32,7 +32,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "interp->monitors.tools[event] | interp->producers.listeners[event];"),
     ("states are written again when listeners change",
      "_PyMonitoring_UpdateProducers",
-     "memcmp(old.listeners, producers->listeners, sizeof(old.listeners))",
+     "memcmp(old_listeners, producers->listeners, sizeof(old_listeners))",
      "0"),
     ("legacy tools get nothing",
      "find_listeners", "return tools & PRODUCER_TOOLS;", "return tools;"),

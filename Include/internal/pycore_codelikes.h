@@ -47,12 +47,15 @@ struct _Py_codelike {
     bool known;                   // it is in the table
 };
 
-/* By address.  Empty slots are NULL; that of a code-like that was removed has
-   one that refers to nothing. */
+/* By address.  Every slot has a code-like: an empty one, and that of one which
+   was removed, have one without an address. */
 struct _Py_codelike_table {
     size_t mask;                  // the number of slots less 1
     struct _Py_codelike *slots[1];
 };
+
+/* What is in empty slots.  It is never written. */
+extern const struct _Py_codelike _Py_no_codelike;
 
 struct _Py_codelikes_state {
     PyMutex mutex;                // for changes, on free-threaded builds
@@ -112,10 +115,14 @@ _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
     for (;; i++) {
         struct _Py_codelike *found =
             FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i & table->mask]);
-        if (found == NULL
-            || FT_ATOMIC_LOAD_PTR_RELAXED(found->ref.wr_object) == codelike)
+        /* One that died refers to None, which may be what is looked for. */
+        if (found->address == codelike
+            && FT_ATOMIC_LOAD_PTR_RELAXED(found->ref.wr_object) == codelike)
         {
             return found;
+        }
+        if (found == &_Py_no_codelike) {
+            return NULL;
         }
     }
 }

@@ -1329,6 +1329,32 @@ class TestDisable(CodelikeTestCase):
 
     @support.skip_if_sanitizer("uses no address again soon", address=True)
     @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
+    def test_none_is_no_dead_codelike(self):
+        # Weak references that died are equal to None for a moment, in which
+        # some have the place in a table where it is looked for.
+        def callback(code, line):
+            if code is None:
+                lines.append(line)
+            return DISABLE if isinstance(code, _testcapi.WeakCodeLike) else None
+
+        def fire(codelike):
+            _testcapi.Producer(codelike, (IDS["LINE"],),
+                               ((IDS["LINE"], 1, 7),))()
+
+        lines = []
+        others = []
+        monitoring.register_callback(TOOL, E.LINE, callback)
+        monitoring.set_events(TOOL, E.LINE)
+        for _ in range(200):
+            codelike = _testcapi.WeakCodeLike(1)
+            fire(codelike)
+            reference = weakref.ref(codelike, lambda _: fire(None))
+            del codelike
+            # The next one gets another address.
+            others.append(_testcapi.WeakCodeLike(1))
+        monitoring.set_events(TOOL, 0)
+        self.assertEqual(lines, [7] * 200)
+
     def test_address_used_again_after_an_untold_death(self):
         # Weak references are not told where a tuple cannot be made for them.
         script_helper.assert_python_ok("-c", textwrap.dedent("""
@@ -2664,6 +2690,24 @@ class TestAnswersToCalls(CodelikeTestCase):
         exc = KeyError("pending")
         exit_scope(pending=exc)
         self.assertEqual(order, ["finalized"] * 2)
+
+    def test_finalizer_that_calls_outside_of_the_scope(self):
+        class Finalized(Tracked):
+            def __del__(this):
+                self.call(3, abs, 1)
+
+        kept = Tracked()
+        reference = weakref.ref(kept)
+        self.enter()
+        self.enter(_testcapi.WeakCodeLike(3))
+        self.call(1, len, kept)
+        self.call(2, len, Finalized())
+        del kept
+        exit_scope()
+        self.assertIsNone(reference())
+        self.c_return(3)
+        exit_scope()
+        self.assertEqual(self.told[-1], ("C_RETURN", 3, abs, 1))
 
     def test_pending_exception(self):
         exc = KeyError("pending")

@@ -236,6 +236,12 @@ class Runner:
             next(self.generators[slot], None)
 
 
+def remove_callbacks():
+    for event in range(NUM_EVENTS):
+        for tool in TOOLS:
+            monitoring.register_callback(tool, 1 << event, None)
+
+
 class Driver(Runner):
     """Does steps with the interpreter."""
 
@@ -266,9 +272,7 @@ class Driver(Runner):
     def finish(self):
         """Drop everything; return what is left alive, and what numbers that
         callbacks kept have changed, as the last log."""
-        for event in range(NUM_EVENTS):
-            for tool in TOOLS:
-                monitoring.register_callback(tool, 1 << event, None)
+        remove_callbacks()
         self.slots.clear()
         self.producers.clear()
         self.generators.clear()
@@ -1585,6 +1589,10 @@ def main():
 
 
 class TestModel(unittest.TestCase):
+
+    def setUp(self):
+        # Those of other tests: the model knows only its own.
+        remove_callbacks()
 
     def test_random_steps(self):
         seed = 111997
