@@ -1327,8 +1327,6 @@ class TestDisable(CodelikeTestCase):
         producer()
         self.assertEqual(lines, [1, 2])
 
-    @support.skip_if_sanitizer("uses no address again soon", address=True)
-    @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
     def test_none_is_no_dead_codelike(self):
         # Weak references that died are equal to None for a moment, in which
         # some have the place in a table where it is looked for.
@@ -1355,6 +1353,8 @@ class TestDisable(CodelikeTestCase):
         monitoring.set_events(TOOL, 0)
         self.assertEqual(lines, [7] * 200)
 
+    @support.skip_if_sanitizer("uses no address again soon", address=True)
+    @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
     def test_address_used_again_after_an_untold_death(self):
         # Weak references are not told where a tuple cannot be made for them.
         script_helper.assert_python_ok("-c", textwrap.dedent("""
