@@ -39,8 +39,9 @@
        dies, even when their tool goes before.
    (d) Not on a free-threaded build.  Audit hooks hear of two calls of
        sys.monitoring.register_callback for each: nothing else tells a callback.
-   (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT.  The interpreter can
-       crash when a tool registered for the deprecated BRANCH.
+   (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
+       the latter.  The interpreter can crash when a tool registered for the
+       deprecated BRANCH.
    (f) Tried on 3.13.  3.12 has no such build.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
