@@ -89,8 +89,6 @@ forget_locations(codelike_entry *entry)
 
 /* ------ The code-likes of an interpreter ------ */
 
-const struct _Py_codelike _Py_no_codelike = {.address = NULL};
-
 /* What is in the slot of a code-like that was removed. */
 static const struct _Py_codelike removed_entry = {.address = NULL};
 
@@ -107,10 +105,11 @@ find_codelike(codelikes_state *state, PyObject *codelike)
 }
 
 static void
-add_to_table(codelike_table *table, codelike_entry *entry)
+add_to_table(codelikes_state *state, codelike_table *table,
+             codelike_entry *entry)
 {
     size_t i = _Py_codelike_address_hash(entry->address);
-    while (table->slots[i & table->mask] != &_Py_no_codelike) {
+    while (table->slots[i & table->mask] != &state->no_entry) {
         i++;
     }
     FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i & table->mask], entry);
@@ -136,11 +135,11 @@ reserve_codelike(codelikes_state *state)
     }
     table->mask = num_slots - 1;
     for (size_t i = 0; i < num_slots; i++) {
-        table->slots[i] = (codelike_entry *)&_Py_no_codelike;
+        table->slots[i] = &state->no_entry;
     }
     for (size_t i = 0; old && i <= old->mask; i++) {
         if (is_entry(old->slots[i])) {
-            add_to_table(table, old->slots[i]);
+            add_to_table(state, table, old->slots[i]);
         }
     }
     state->num_used = state->num_codelikes;
@@ -189,7 +188,7 @@ empty_slot(codelikes_state *state, size_t i)
 {
     codelike_table *table = state->table;
     codelike_entry *removed = (codelike_entry *)&removed_entry;
-    codelike_entry *empty = (codelike_entry *)&_Py_no_codelike;
+    codelike_entry *empty = &state->no_entry;
     FT_ATOMIC_STORE_PTR_RELEASE(table->slots[i], removed);
     if (table->slots[(i + 1) & table->mask] != empty) {
         return;
@@ -416,7 +415,7 @@ get_locked(codelikes_state *state, PyObject *codelike)
         bool known = find_codelike(state, codelike) != NULL;
         if (!known && reserve_codelike(state) == 0) {
             entry->known = true;
-            add_to_table(state->table, entry);
+            add_to_table(state, state->table, entry);
             state->num_codelikes++;
             state->num_used++;
             return entry;

@@ -47,20 +47,17 @@ struct _Py_codelike {
     bool known;                   // it is in the table
 };
 
-/* By address.  Every slot has a code-like: an empty one, and that of one which
-   was removed, have one without an address. */
+/* By address.  Every slot has an entry; that of an empty one has no address. */
 struct _Py_codelike_table {
     size_t mask;                  // the number of slots less 1
     struct _Py_codelike *slots[1];
 };
 
-/* What is in empty slots.  It is never written. */
-extern const struct _Py_codelike _Py_no_codelike;
-
 struct _Py_codelikes_state {
     PyMutex mutex;                // for changes, on free-threaded builds
     bool changed;                 // what producers depend on, since locked
     struct _Py_codelike_table *table;   // NULL before the first use
+    struct _Py_codelike no_entry; // what is in empty slots, never written
     size_t num_codelikes;
     size_t num_used;              // slots that are not empty
     /* How often each tool was freed and taken since; odd where it is free. */
@@ -121,7 +118,7 @@ _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
         {
             return found;
         }
-        if (found == &_Py_no_codelike) {
+        if (found == &state->no_entry) {
             return NULL;
         }
     }
