@@ -47,7 +47,8 @@ struct _Py_codelike {
     bool known;                   // it is in the table
 };
 
-/* By address.  Every slot has an entry; that of an empty one has no address. */
+/* By address.  Every slot has an entry.  That of an empty one, the state's
+   no_entry, has no address, nor has that of a code-like that was removed. */
 struct _Py_codelike_table {
     size_t mask;                  // the number of slots less 1
     struct _Py_codelike *slots[1];

@@ -237,6 +237,7 @@ class Runner:
 
 
 def remove_callbacks():
+    """Remove the callbacks of all tools for all events."""
     for event in range(NUM_EVENTS):
         for tool in TOOLS:
             monitoring.register_callback(tool, 1 << event, None)
