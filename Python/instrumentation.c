@@ -1,39 +1,7 @@
 /* The C-API by which code that is not bytecode signals events; the contract
    is in Include/cpython/monitoring.h. */
 
-/* sys.setprofile() and sys.settrace() get no producer's events: their
-   handlers look for the event's bytecode in the innermost Python frame. */
-#define PRODUCER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
-
-/* Events that report the exception that is set. */
-#define EXCEPTION_EVENTS \
-    ((1 << PY_MONITORING_EVENT_PY_THROW) | \
-     (1 << PY_MONITORING_EVENT_RAISE) | \
-     (1 << PY_MONITORING_EVENT_RERAISE) | \
-     (1 << PY_MONITORING_EVENT_EXCEPTION_HANDLED) | \
-     (1 << PY_MONITORING_EVENT_C_RAISE) | \
-     (1 << PY_MONITORING_EVENT_PY_UNWIND))
-
-/* Return the tools among those given that listen to the event of this
-   code-like, and may not listen to that of another. */
-static uint8_t
-listening_tools(PyInterpreterState *interp, PyObject *codelike, int event,
-                uint8_t tools)
-{
-    if ((1 << event) & C_RETURN_EVENTS) {
-        event = PY_MONITORING_EVENT_CALL;
-    }
-    uint8_t local = tools & ~interp->monitors.tools[event];
-    if (local == 0) {
-        return tools;
-    }
-    /* The last code-like with local events may die meanwhile. */
-    uint8_t confirmed =
-        PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-        && FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
-        ? _Py_codelike_local_tools(&interp->codelikes, codelike, event) : 0;
-    return tools & ~(local & ~confirmed);
-}
+/* ------ Exceptions ------ */
 
 /* Return the exception in the chain of contexts from start whose context is
    exc (NULL: the last one of the chain); NULL if there is none.  Assignments
@@ -94,1032 +62,21 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
     PyException_SetContext(link, pending);
 }
 
-/* The callback of a tool returned DISABLE.  location is what that is for; in a
-   code-like that cannot be weakly referenced it is for the state.  Nothing
-   happens to the tool if it lost the owner meanwhile. */
-static int
-disable(PyInterpreterState *interp, PyMonitoringState *state, uint32_t owner,
-        int event, PyObject *codelike, int location)
-{
-    int tool = _Py_codelikes_tool(owner);
-    if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-        /* Left in place, the callback would raise again and again, that of a
-           freed tool too; but it may be that of the next owner by now. */
-        if (owner == _Py_codelikes_owner(&interp->codelikes, tool)) {
-            Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
-        }
-        PyErr_Format(PyExc_ValueError,
-                     "Cannot disable %s events. Callback removed.",
-                     event_names[event]);
-        return -1;
-    }
-    int disabled = _Py_codelike_disable(interp, codelike, event, location,
-                                        owner);
-    if (disabled == 0 && _Py_codelikes_is_owner(&interp->codelikes, owner)) {
-#ifdef Py_GIL_DISABLED
-        (void)_Py_atomic_and_uint8(&state->active, ~(1 << tool));
-#else
-        state->active &= ~(1 << tool);
-#endif
-    }
-    return disabled < 0 ? -1 : 0;
-}
+/* ------ Which tools there are, and states ------ */
 
-/* Callbacks are called with borrowed references: counting them would be most
-   of the cost where threads share them.  One that is replaced while producers'
-   callbacks run is retired: kept until each thread that was in one has left
-   it. */
+/* sys.setprofile() and sys.settrace() get no producer's events: their
+   handlers look for the event's bytecode in the innermost Python frame. */
+#define PRODUCER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
 
-struct _Py_retired_callback {
-    PyObject *callback;
-    struct _Py_retired_callback *next;
-};
-
-/* In the producer_callbacks of a thread, beside their number: a callback was
-   retired meanwhile. */
-#define CALLBACK_RETIRED (1 << 30)
-
-/* In tstate->what_event, while no event is told and while one of a producer
-   is.  A negative value keeps f_lineno from being set: no frame is at a line of
-   a producer's event. */
-#define NO_EVENT -1
-#define PRODUCER_EVENT -2
-
-static inline int *
-producer_callbacks(PyThreadState *tstate)
-{
-    return &((_PyThreadStateImpl *)tstate)->producer_callbacks;
-}
-
-/* Set the flag in the threads that are in a producer's callback, or say only
-   whether it is set in one.  The world must be stopped. */
-static bool
-find_retired(PyInterpreterState *interp, bool retire)
-{
-    bool found = false;
-    HEAD_LOCK(&_PyRuntime);
-    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
-         tstate = tstate->next)
-    {
-        int *callbacks = producer_callbacks(tstate);
-        if (retire && *callbacks != 0) {
-            *callbacks |= CALLBACK_RETIRED;
-        }
-        if (*callbacks & CALLBACK_RETIRED) {
-            found = true;
-        }
-    }
-    HEAD_UNLOCK(&_PyRuntime);
-    return found;
-}
-
-/* Keep the callback, if it may run, for as long.  The world must be stopped.
-   Return -1 with MemoryError set on failure. */
-static int
-retire_callback(PyInterpreterState *interp, PyObject *callback)
-{
-    if (callback == NULL || !find_retired(interp, true)) {
-        return 0;
-    }
-    struct _Py_retired_callback *retired = PyMem_Malloc(sizeof(*retired));
-    if (retired == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    retired->callback = Py_NewRef(callback);
-    retired->next = interp->producers.retired;
-    interp->producers.retired = retired;
-    return 0;
-}
-
-static void
-release_retired(struct _Py_retired_callback *retired)
-{
-    while (retired != NULL) {
-        struct _Py_retired_callback *next = retired->next;
-        Py_DECREF(retired->callback);
-        PyMem_Free(retired);
-        retired = next;
-    }
-}
-
-/* A producer's callback ended in a thread, and either another one runs in it
-   or one was retired meanwhile. */
-static Py_NO_INLINE void
-leave_retired(PyThreadState *tstate)
-{
-    PyInterpreterState *interp = tstate->interp;
-    if (*producer_callbacks(tstate) != CALLBACK_RETIRED) {
-        return;
-    }
-    struct _Py_retired_callback *retired = NULL;
-    _PyEval_StopTheWorld(interp);
-    *producer_callbacks(tstate) = 0;
-    if (!find_retired(interp, false)) {
-        retired = interp->producers.retired;
-        interp->producers.retired = NULL;
-    }
-    _PyEval_StartTheWorld(interp);
-    PyObject *exc = _PyErr_GetRaisedException(tstate);
-    release_retired(retired);
-    _PyErr_SetRaisedException(tstate, exc);
-}
-
-static inline void
-enter_callback(PyThreadState *tstate)
-{
-    ++*producer_callbacks(tstate);
-    tstate->tracing++;
-    tstate->what_event = PRODUCER_EVENT;
-}
-
-static inline void
-leave_callback(PyThreadState *tstate, int old_what)
-{
-    tstate->what_event = old_what;
-    tstate->tracing--;
-    if (--*producer_callbacks(tstate) != 0) {
-        leave_retired(tstate);
-    }
-}
-
-void
-_PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
-{
-    /* What is released can fire events: there must be no callback left. */
-    PyObject *callbacks[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS];
-    memcpy(callbacks, interp->monitoring_callables, sizeof(callbacks));
-    memset(interp->monitoring_callables, 0, sizeof(callbacks));
-    struct _Py_retired_callback *retired = interp->producers.retired;
-    interp->producers.retired = NULL;
-    _PyMonitoring_UpdateProducers(interp);
-    for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
-        for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
-            Py_XDECREF(callbacks[tool][event]);
-        }
-    }
-    release_retired(retired);
-}
-
-/* Return an int without making one, or NULL.  It is the thread's: there is no
-   reference to give back, and it must not be asked for again before the
-   callbacks that are told it have returned.
-
-   A thread changes the value of the int that it told last, if nobody kept it:
-   to allocate and free one would cost more than all the rest of an event.
-   Nobody can notice: ints cannot be weakly referenced, have their hash worked
-   out each time, and are not known to the collector. */
-static inline PyObject *
-ready_number(PyThreadState *tstate, int number)
-{
-    size_t small = (unsigned)number + _PY_NSMALLNEGINTS;
-    if (small < _PY_NSMALLNEGINTS + _PY_NSMALLPOSINTS) {
-        return (PyObject *)&_PyLong_SMALL_INTS[small];
-    }
-    PyObject *told = ((_PyThreadStateImpl *)tstate)->told_number;
-    if (told == NULL || (unsigned)number > PyLong_MASK
-        || !_PyObject_IsUniquelyReferenced(told))
-    {
-        return NULL;
-    }
-    ((PyLongObject *)told)->long_value.ob_digit[0] = (digit)number;
-    return told;
-}
-
-/* Return a new reference to an int, or NULL with MemoryError set.  If it has
-   one digit, the thread keeps it for the next event, unless a callback runs
-   that may have been told the one that it would replace. */
-static PyObject *
-new_number(PyThreadState *tstate, int number)
-{
-    PyObject *obj = PyLong_FromLong(number);
-    if (obj != NULL && !_Py_IsImmortal(obj)
-        && (unsigned)number <= PyLong_MASK
-        && *producer_callbacks(tstate) == 0)
-    {
-        Py_XSETREF(((_PyThreadStateImpl *)tstate)->told_number,
-                   Py_NewRef(obj));
-    }
-    return obj;
-}
-
-/* An event that is told.  What is needed again where a callback does not return
-   None is in memory: it would be saved and restored each time for registers to
-   keep it. */
-typedef struct {
-    /* args[0] is free for the callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks,
-       args[1] the code-like, and args[2] is made from number. */
-    PyObject *args[5];
-    PyMonitoringState *state;
-    /* Set where there is only one tool: itself, its callback and owner. */
-    struct _Py_only_tool *only;
-    PyObject *callback;
-    uint32_t owner;
-    int number;                 /* the offset or line, which can be disabled */
-} told_event;
-
-/* Call a callback with the nargs arguments after args[0].  Return what
-   PyObject_Vectorcall() returns; the usual None is not checked further. */
-static inline PyObject *
-call_callback(PyThreadState *tstate, PyObject *callback, PyObject **args,
-              Py_ssize_t nargs)
-{
-    vectorcallfunc vectorcall = _PyVectorcall_FunctionInline(callback);
-    if (vectorcall == NULL) {
-        return _PyObject_MakeTpCall(tstate, callback, args + 1, nargs, NULL);
-    }
-    PyObject *res = vectorcall(callback, args + 1,
-                               nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    if (res == Py_None && tstate->current_exception == NULL) {
-        return res;
-    }
-    return _Py_CheckFunctionResult(tstate, callback, res, NULL);
-}
-
-/* Do what the result of a tool's callback says: it raised, or it returned
-   DISABLE for the location.  Steals the reference to the result.  Return -1
-   with an exception set on failure. */
-static int
-take_result(PyThreadState *tstate, told_event *e, uint32_t owner, int event,
-            PyObject *res)
-{
-    if (res == NULL) {
-        return -1;
-    }
-    Py_DECREF(res);
-    return res == &_PyInstrumentation_DISABLE
-        ? disable(tstate->interp, e->state, owner, event, e->args[1],
-                  e->number)
-        : 0;
-}
-
-/* Tell the tools, of which there is one at least, of an event whose callbacks
-   take nargs arguments. */
-static int
-tell_tools(PyThreadState *tstate, uint8_t tools, int event, told_event *e,
-           Py_ssize_t nargs)
-{
-    PyInterpreterState *interp = tstate->interp;
-    PyObject **args = e->args;
-    PyObject *pending = tstate->current_exception;
-    PyObject *stop = NULL;
-    PyObject *made = NULL;
-    int err = -1;
-    tstate->current_exception = NULL;
-    if (event == PY_MONITORING_EVENT_STOP_ITERATION
-        && !PyObject_TypeCheck(args[3],
-                               (PyTypeObject *)PyExc_StopIteration))
-    {
-        stop = args[3] = PyObject_CallOneArg(PyExc_StopIteration, args[3]);
-        if (stop == NULL) {
-            goto done;
-        }
-    }
-    args[2] = *producer_callbacks(tstate) == 0
-        ? ready_number(tstate, e->number) : NULL;
-    if (args[2] == NULL) {
-        args[2] = made = new_number(tstate, e->number);
-        if (made == NULL) {
-            goto done;
-        }
-    }
-    int old_what = tstate->what_event;
-    enter_callback(tstate);
-    err = 0;
-    do {
-        int tool = most_significant_bit(tools);
-        tools ^= (1 << tool);
-        PyObject *callback = interp->monitoring_callables[tool][event];
-        if (callback == NULL) {
-            continue;
-        }
-        uint32_t owner = _Py_codelikes_owner(&interp->codelikes, tool);
-        PyObject *res = call_callback(tstate, callback, args, nargs);
-        if (res != Py_None) {
-            err = take_result(tstate, e, owner, event, res);
-            if (err < 0) {
-                break;
-            }
-        }
-    } while (tools);
-    leave_callback(tstate, old_what);
-    Py_XDECREF(made);
-done:
-    Py_XDECREF(stop);
-    if (err == 0) {
-        assert(tstate->current_exception == NULL);
-        tstate->current_exception = pending;
-    }
-    else {
-        chain_pending_exception(tstate, pending);
-    }
-    return err;
-}
-
-static inline bool
-are_arguments_valid(PyThreadState *tstate, int event, int32_t offset)
-{
-    return offset >= 0 && !(((1 << event) & EXCEPTION_EVENTS)
-                            && tstate->current_exception == NULL);
-}
-
-/* The arguments of an event are wrong; it is an error if a tool listens other
-   than those excluded. */
-static Py_NO_INLINE int
-refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
-             int event, PyThreadState *tstate, uint8_t excluded)
-{
-    PyInterpreterState *interp = tstate->interp;
-    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-        & FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.listeners[event])
-        & ~excluded;
-    if (tstate->tracing
-        || !listening_tools(interp, codelike, event, tools))
-    {
-        return 0;
-    }
-    PyObject *pending = _PyErr_GetRaisedException(tstate);
-    if (offset < 0) {
-        PyErr_Format(PyExc_ValueError,
-                     "offset of %s event must be non-negative, not %d",
-                     event_names[event], (int)offset);
-    }
-    else {
-        PyErr_Format(PyExc_ValueError,
-                     "Firing event %d with no exception set", event);
-    }
-    chain_pending_exception(tstate, pending);
-    return -1;
-}
-
-/* Return the tools that the state and the interpreter have for an event. */
-static inline uint8_t
-tools_of_state(PyThreadState *tstate, PyMonitoringState *state, int event)
-{
-    return FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-        & FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.told[event]);
-}
-
-/* Return the tools that disabled a location, whether they listen or not. */
-static inline uint8_t
-disabled_tools(PyThreadState *tstate, int event, PyObject *codelike,
-               int number)
-{
-    struct _Py_codelikes_state *codelikes = &tstate->interp->codelikes;
-    return PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-           && FT_ATOMIC_LOAD_UINT8(codelikes->has_disabled[event])
-           ? _Py_codelike_disabled_tools(codelikes, codelike, event, number)
-           : 0;
-}
-
-/* Among the tools that did not disable the location of an event, tell those
-   that listen to the code-like.  The arguments are valid. */
-static int
-tell_listeners(uint8_t tools, int event, told_event *e, Py_ssize_t nargs)
-{
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (tstate->tracing) {
-        return 0;
-    }
-    tools = listening_tools(tstate->interp, e->args[1], event, tools);
-    return tools == 0 ? 0 : tell_tools(tstate, tools, event, e, nargs);
-}
-
-/* ------ Events, first what they have in common ------
-
-   The functions here are called last in those of the API, with arguments at
-   the places where they were. */
-
-static Py_NO_INLINE int
-tell_plain(PyMonitoringState *state, PyObject *codelike, uint8_t tools,
-           int number, int event)
-{
-    told_event e;
-    e.args[1] = codelike;
-    e.state = state;
-    e.number = number;
-    return tell_listeners(tools, event, &e, 2);
-}
-
-static Py_NO_INLINE int
-tell_value(PyMonitoringState *state, PyObject *codelike, int32_t offset,
-           PyObject *value, uint8_t tools, int event)
-{
-    told_event e;
-    e.args[1] = codelike;
-    e.args[3] = value;
-    e.state = state;
-    e.number = offset;
-    return tell_listeners(tools, event, &e, 3);
-}
-
-/* The usual case: there is one tool to tell, nothing is special for any
-   code-like or location, and no callback runs. */
-
-/* Return where the vectorcall function of the callback is, or NULL where the
-   interpreter's side of the usual case is not given. */
-static inline Py_ALWAYS_INLINE vectorcallfunc *
-usual_vectorcall(PyThreadState *tstate, int event)
-{
-    return FT_ATOMIC_LOAD_PTR_ACQUIRE(
-        tstate->interp->producers.only[event].vectorcall);
-}
-
-/* The tool of the usual case, as a set. */
-static inline uint8_t
-only_tool(struct _Py_only_tool *only)
-{
-    return 1 << _Py_codelikes_tool(FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner));
-}
-
-/* Say whether the only tool is one of those that were found before. */
-static inline Py_ALWAYS_INLINE bool
-is_only_tool_among(PyThreadState *tstate, int event, uint8_t tools)
-{
-#ifdef Py_GIL_DISABLED
-    return tools & only_tool(&tstate->interp->producers.only[event]);
-#else
-    (void)tstate;
-    (void)event;
-    (void)tools;
-    return true;
-#endif
-}
-
-static inline Py_ALWAYS_INLINE bool
-is_thread_usual(PyThreadState *tstate)
-{
-    return tstate->tracing == 0 && tstate->what_event == NO_EVENT;
-}
-
-static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
-end_unusually(PyThreadState *tstate, told_event *e, PyObject *res)
-{
-    res = _Py_CheckFunctionResult(tstate, e->callback, res, NULL);
-    int event = (int)(e->only - tstate->interp->producers.only);
-    int err = take_result(tstate, e, e->owner, event, res);
-    leave_callback(tstate, NO_EVENT);
-    return err;
-}
-
-/* Do what tell_tools() does where no exception is set.  The event has all its
-   arguments. */
+/* C_RETURN and C_RAISE are on, local and disabled where CALL is. */
 static inline Py_ALWAYS_INLINE int
-tell_only_tool(PyThreadState *tstate, struct _Py_only_tool *only,
-               vectorcallfunc *vectorcall, told_event *e, Py_ssize_t nargs)
+event_group(int event)
 {
-    e->only = only;
-    e->callback = FT_ATOMIC_LOAD_PTR_RELAXED(only->callback);
-    e->owner = FT_ATOMIC_LOAD_UINT32_RELAXED(only->owner);
-    enter_callback(tstate);
-    PyObject *res = (*vectorcall)(
-        e->callback, e->args + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
-        NULL);
-    if (res != Py_None || tstate->current_exception != NULL) {
-        return end_unusually(tstate, e, res);
-    }
-    leave_callback(tstate, NO_EVENT);
-    return 0;
+    return (1 << event) & C_RETURN_EVENTS ? PY_MONITORING_EVENT_CALL : event;
 }
 
-/* The same where the exception is set, if it is not NULL. */
-static inline Py_ALWAYS_INLINE int
-tell_only_tool_beside(PyThreadState *tstate, PyObject *pending,
-                      struct _Py_only_tool *only, vectorcallfunc *vectorcall,
-                      told_event *e, Py_ssize_t nargs)
-{
-    tstate->current_exception = NULL;
-    int err = tell_only_tool(tstate, only, vectorcall, e, nargs);
-    if (err == 0) {
-        tstate->current_exception = pending;
-    }
-    else {
-        chain_pending_exception(tstate, pending);
-    }
-    return err;
-}
-
-static Py_NO_INLINE int
-tell_plain_usual(PyMonitoringState *state, PyObject *codelike,
-                 vectorcallfunc *vectorcall, int number,
-                 PyThreadState *tstate, struct _Py_only_tool *only)
-{
-    PyObject *number_obj = ready_number(tstate, number);
-    if (number_obj == NULL) {
-        int event = (int)(only - tstate->interp->producers.only);
-        return tell_plain(state, codelike, only_tool(only), number, event);
-    }
-    told_event e;
-    e.args[1] = codelike;
-    e.args[2] = number_obj;
-    e.state = state;
-    e.number = number;
-    return tell_only_tool(tstate, only, vectorcall, &e, 2);
-}
-
-static Py_NO_INLINE int
-tell_value_usual(PyMonitoringState *state, PyObject *codelike, int32_t offset,
-                 PyObject *value, vectorcallfunc *vectorcall,
-                 struct _Py_only_tool *only)
-{
-    PyThreadState *tstate = _PyThreadState_GET();
-    PyObject *number_obj = ready_number(tstate, offset);
-    if (number_obj == NULL) {
-        int event = (int)(only - tstate->interp->producers.only);
-        return tell_value(state, codelike, offset, value, only_tool(only),
-                          event);
-    }
-    told_event e;
-    e.args[1] = codelike;
-    e.args[2] = number_obj;
-    e.args[3] = value;
-    e.state = state;
-    e.number = offset;
-    return tell_only_tool(tstate, only, vectorcall, &e, 3);
-}
-
-static Py_NO_INLINE int
-tell_exception_usual(PyMonitoringState *state, PyObject *codelike,
-                     int32_t offset, vectorcallfunc *vectorcall,
-                     PyThreadState *tstate, struct _Py_only_tool *only)
-{
-    PyObject *pending = tstate->current_exception;
-    PyObject *number_obj = ready_number(tstate, offset);
-    if (number_obj == NULL) {
-        int event = (int)(only - tstate->interp->producers.only);
-        return tell_value(state, codelike, offset, pending, only_tool(only),
-                          event);
-    }
-    told_event e;
-    e.args[1] = codelike;
-    e.args[2] = number_obj;
-    e.args[3] = pending;
-    e.state = state;
-    e.number = offset;
-    return tell_only_tool_beside(tstate, pending, only, vectorcall, &e, 3);
-}
-
-static inline Py_ALWAYS_INLINE int
-fire_plain_event(PyMonitoringState *state, int event, PyObject *codelike,
-                 int32_t offset, int number)
-{
-    assert(codelike != NULL);
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(state, codelike, offset, event, tstate, 0);
-    }
-    uint8_t tools = tools_of_state(tstate, state, event);
-    if (tools == 0) {
-        return 0;
-    }
-    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
-    if (vectorcall != NULL && is_thread_usual(tstate)
-        && tstate->current_exception == NULL
-        && is_only_tool_among(tstate, event, tools))
-    {
-        return tell_plain_usual(state, codelike, vectorcall, number, tstate,
-                                &tstate->interp->producers.only[event]);
-    }
-    tools &= ~disabled_tools(tstate, event, codelike, number);
-    return tools == 0
-        ? 0 : tell_plain(state, codelike, tools, number, event);
-}
-
-static inline Py_ALWAYS_INLINE int
-fire_value_event(PyMonitoringState *state, int event, PyObject *codelike,
-                 int32_t offset, PyObject *value)
-{
-    assert(codelike != NULL && value != NULL);
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(state, codelike, offset, event, tstate, 0);
-    }
-    uint8_t tools = tools_of_state(tstate, state, event);
-    if (tools == 0) {
-        return 0;
-    }
-    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
-    if (vectorcall != NULL && event != PY_MONITORING_EVENT_STOP_ITERATION
-        && is_thread_usual(tstate) && tstate->current_exception == NULL
-        && is_only_tool_among(tstate, event, tools))
-    {
-        return tell_value_usual(state, codelike, offset, value, vectorcall,
-                                &tstate->interp->producers.only[event]);
-    }
-    tools &= ~disabled_tools(tstate, event, codelike, offset);
-    return tools == 0
-        ? 0 : tell_value(state, codelike, offset, value, tools, event);
-}
-
-static inline Py_ALWAYS_INLINE int
-fire_exception_event(PyMonitoringState *state, int event, PyObject *codelike,
-                     int32_t offset)
-{
-    assert(codelike != NULL);
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(state, codelike, offset, event, tstate, 0);
-    }
-    uint8_t tools = tools_of_state(tstate, state, event);
-    if (tools == 0) {
-        return 0;
-    }
-    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
-    if (vectorcall != NULL && is_thread_usual(tstate)
-        && is_only_tool_among(tstate, event, tools))
-    {
-        return tell_exception_usual(state, codelike, offset, vectorcall,
-                                    tstate,
-                                    &tstate->interp->producers.only[event]);
-    }
-    /* Borrowed: it is pending, and kept. */
-    return tell_value(state, codelike, offset, tstate->current_exception,
-                      tools, event);
-}
-
-/* Tell the tools, of which there is one at least, of a CALL or its answer.
-   The event has its state, its number, and its arguments except args[2]. */
-static int
-tell_call(PyThreadState *tstate, uint8_t tools, int event, told_event *e)
-{
-    struct _Py_only_tool *only = &tstate->interp->producers.only[event];
-    vectorcallfunc *vectorcall = usual_vectorcall(tstate, event);
-    /* The only tool may be another one than when the tools were found: what
-       waits for an answer can be released meanwhile, and run finalizers. */
-    if (vectorcall != NULL && is_thread_usual(tstate)
-        && tools & only_tool(only))
-    {
-        e->args[2] = ready_number(tstate, e->number);
-        if (e->args[2] != NULL) {
-            return tell_only_tool_beside(tstate, tstate->current_exception,
-                                         only, vectorcall, e, 4);
-        }
-    }
-    return tell_tools(tstate, tools, event, e, 4);
-}
-
-static bool
-is_python_function(PyObject *callable)
-{
-    if (PyMethod_Check(callable)) {
-        callable = PyMethod_GET_FUNCTION(callable);
-    }
-    return PyFunction_Check(callable);
-}
-
-/* Have a CALL wait for its answer, unless nobody needs that.  disabled are the
-   tools that disabled its location.  Set *serial if it waits.  Return -1 with
-   MemoryError set on failure; keep the exception that is set. */
-static Py_NO_INLINE int
-wait_for_answer(PyThreadState *tstate, uint8_t told, uint8_t disabled,
-                const told_event *e, uint64_t *serial)
-{
-    PyObject *callable = e->args[3];
-    _Py_waiting_calls_called(tstate);
-    if (!(told || disabled) || is_python_function(callable)) {
-        return 0;
-    }
-    _Py_waiting_call call = {
-        .codelike = e->args[1],
-        .callable = told ? callable : NULL,
-        .arg0 = told ? e->args[4] : NULL,
-        .told = told,
-        .disabled = disabled,
-    };
-    PyObject *pending = _PyErr_GetRaisedException(tstate);
-    int waits = _Py_waiting_calls_push(tstate, &call);
-    if (waits < 0) {
-        chain_pending_exception(tstate, pending);
-        return -1;
-    }
-    _PyErr_SetRaisedException(tstate, pending);
-    if (waits) {
-        *serial = call.serial;
-    }
-    return 0;
-}
-
-/* Fire C_RETURN or C_RAISE, the answer to a CALL. */
-static int
-fire_answer_event(PyMonitoringState *state, int event, PyObject *codelike,
-                  int32_t offset)
-{
-    assert(codelike != NULL);
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (tstate->tracing) {
-        return 0;
-    }
-    _Py_waiting_call call = {0};
-    (void)_Py_waiting_calls_take(tstate, codelike, &call);
-    int err = 0;
-    if (!are_arguments_valid(tstate, event, offset)) {
-        err = refuse_event(state, codelike, offset, event, tstate,
-                           call.disabled);
-        goto done;
-    }
-    uint8_t tools = listening_tools(
-        tstate->interp, codelike, event,
-        tools_of_state(tstate, state, event) & ~call.disabled);
-    if (tools) {
-        PyObject *missing = &_PyInstrumentation_MISSING;
-        told_event e;
-        e.args[1] = codelike;
-        e.args[3] = call.callable ? call.callable : missing;
-        e.args[4] = call.arg0 ? call.arg0 : missing;
-        e.state = state;
-        e.number = offset;
-        err = tell_call(tstate, tools, event, &e);
-    }
-done:
-    _Py_waiting_call_release(&call);
-    return err;
-}
-
-int
-_PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
-                               int32_t offset)
-{
-    return fire_plain_event(state, PY_MONITORING_EVENT_PY_START, codelike,
-                            offset, offset);
-}
-
-int
-_PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
-                                int32_t offset)
-{
-    return fire_plain_event(state, PY_MONITORING_EVENT_PY_RESUME, codelike,
-                            offset, offset);
-}
-
-int
-_PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
-                                int32_t offset, PyObject *retval)
-{
-    return fire_value_event(state, PY_MONITORING_EVENT_PY_RETURN, codelike,
-                            offset, retval);
-}
-
-int
-_PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
-                               int32_t offset, PyObject *retval)
-{
-    return fire_value_event(state, PY_MONITORING_EVENT_PY_YIELD, codelike,
-                            offset, retval);
-}
-
-int
-_PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
-                            int32_t offset, PyObject *callable,
-                            PyObject *arg0)
-{
-    assert(codelike != NULL && callable != NULL && arg0 != NULL);
-    const int event = PY_MONITORING_EVENT_CALL;
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (!are_arguments_valid(tstate, event, offset)) {
-        return refuse_event(state, codelike, offset, event, tstate, 0);
-    }
-    uint8_t tools = tools_of_state(tstate, state, event);
-    if (tools == 0 || tstate->tracing) {
-        return 0;
-    }
-    tools = listening_tools(tstate->interp, codelike, event, tools);
-    uint8_t disabled =
-        tools & disabled_tools(tstate, event, codelike, offset);
-    tools &= ~disabled;
-    told_event e;
-    e.args[1] = codelike;
-    e.args[3] = callable;
-    e.args[4] = arg0;
-    e.state = state;
-    e.number = offset;
-    /* It waits before tools are told of it, so that what a callback does to a
-       tool counts for it too. */
-    uint64_t serial = 0;
-    uint8_t answered =
-        FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered);
-    if (answered && wait_for_answer(tstate, tools & answered,
-                                    disabled & answered, &e, &serial) < 0)
-    {
-        return -1;
-    }
-    int err = tools ? tell_call(tstate, tools, event, &e) : 0;
-    if (err < 0 && serial) {
-        _Py_waiting_calls_forget(tstate, serial);
-    }
-    return err;
-}
-
-int
-_PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
-                            int32_t offset, int lineno)
-{
-    return fire_plain_event(state, PY_MONITORING_EVENT_LINE, codelike, offset,
-                            lineno);
-}
-
-int
-_PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
-                            int32_t offset, PyObject *target_offset)
-{
-    return fire_value_event(state, PY_MONITORING_EVENT_JUMP, codelike, offset,
-                            target_offset);
-}
-
-int
-_PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
-                              int32_t offset, PyObject *target_offset)
-{
-    return fire_value_event(state, PY_MONITORING_EVENT_BRANCH, codelike,
-                            offset, target_offset);
-}
-
-int
-_PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
-                               int32_t offset, PyObject *Py_UNUSED(retval))
-{
-    return fire_answer_event(state, PY_MONITORING_EVENT_C_RETURN, codelike,
-                             offset);
-}
-
-int
-_PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
-                              int32_t offset)
-{
-    return fire_answer_event(state, PY_MONITORING_EVENT_C_RAISE, codelike,
-                             offset);
-}
-
-int
-_PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
-                               int32_t offset)
-{
-    return fire_exception_event(state, PY_MONITORING_EVENT_PY_THROW, codelike,
-                                offset);
-}
-
-int
-_PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
-                             int32_t offset)
-{
-    return fire_exception_event(state, PY_MONITORING_EVENT_RAISE, codelike,
-                                offset);
-}
-
-int
-_PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
-                               int32_t offset)
-{
-    return fire_exception_event(state, PY_MONITORING_EVENT_RERAISE, codelike,
-                                offset);
-}
-
-int
-_PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
-                                        PyObject *codelike, int32_t offset)
-{
-    return fire_exception_event(state, PY_MONITORING_EVENT_EXCEPTION_HANDLED,
-                                codelike, offset);
-}
-
-int
-_PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
-                                int32_t offset)
-{
-    return fire_exception_event(state, PY_MONITORING_EVENT_PY_UNWIND, codelike,
-                                offset);
-}
-
-int
-_PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
-                                     PyObject *codelike, int32_t offset,
-                                     PyObject *value)
-{
-    return fire_value_event(state, PY_MONITORING_EVENT_STOP_ITERATION,
-                            codelike, offset, value);
-}
-
-static uint64_t
-load_version(uint64_t *version)
-{
-#ifdef Py_GIL_DISABLED
-    return _Py_atomic_load_uint64_acquire(version);
-#else
-    return *version;
-#endif
-}
-
-static void
-store_version(uint64_t *version, uint64_t value)
-{
-#ifdef Py_GIL_DISABLED
-    _Py_atomic_store_uint64_release(version, value);
-#else
-    *version = value;
-#endif
-}
-
-/* Tells the inline functions what the states of a scope may depend on; the
-   rest of it counts the changes, and is never 0. */
-uintptr_t _PyMonitoring_Version = _PyMonitoring_VERSION_STEP;
-
-/* What a state array is written for: EnterScope has to come here each time
-   while scopes count, so this differs from the word then. */
-static uint64_t
-scope_version(void)
-{
-    uintptr_t word = _Py_atomic_load_uintptr_acquire(&_PyMonitoring_Version);
-    return word & ~(uintptr_t)_PyMonitoring_SCOPES_COUNT;
-}
-
-/* The header has inline functions for the usual paths. */
-#undef PyMonitoring_EnterScope
-#undef PyMonitoring_ExitScope
-
-/* One of the event types is none: raise ValueError. */
-static Py_NO_INLINE void
-refuse_scope(PyThreadState *tstate, const uint8_t *event_types)
-{
-    PyObject *pending = _PyErr_GetRaisedException(tstate);
-    Py_ssize_t i = 0;
-    while (event_types[i] < _PY_MONITORING_EVENTS) {
-        i++;
-    }
-    PyErr_Format(PyExc_ValueError,
-                 "event_types[%zd] is %d, which is no event type", i,
-                 event_types[i]);
-    chain_pending_exception(tstate, pending);
-}
-
-int
-PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
-                        const uint8_t *event_types, Py_ssize_t length)
-{
-    assert(length >= 0);
-    PyThreadState *tstate = _PyThreadState_GET();
-    PyInterpreterState *interp = tstate->interp;
-    if (load_version(version) == scope_version()) {
-        goto entered;
-    }
-    uint8_t highest = 0;
-    for (Py_ssize_t i = 0; i < length; i++) {
-        highest = Py_MAX(highest, event_types[i]);
-    }
-    if (highest >= _PY_MONITORING_EVENTS) {
-        refuse_scope(tstate, event_types);
-        return -1;
-    }
-    /* Threads may write the same states.  Held from where the version is read,
-       the lock keeps older states from being written over newer ones. */
-    _Py_CODELIKES_LOCK(&interp->codelikes);
-    uint64_t new_version = scope_version();
-    for (Py_ssize_t i = 0; i < length; i++) {
-        FT_ATOMIC_STORE_UINT8_RELAXED(
-            state_array[i].active,
-            FT_ATOMIC_LOAD_UINT8_RELAXED(
-                interp->producers.listeners[event_types[i]]));
-        FT_ATOMIC_STORE_UINT8_RELAXED(state_array[i].opaque, 0);
-    }
-    store_version(version, new_version);
-    _Py_CODELIKES_UNLOCK(&interp->codelikes);
-entered:
-    if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.answered)) {
-        _Py_waiting_calls_enter(tstate, version);
-    }
-    return 0;
-}
-
-int
-PyMonitoring_ExitScope(void)
-{
-    PyThreadState *tstate = _PyThreadState_GET();
-    if (FT_ATOMIC_LOAD_UINT8_RELAXED(tstate->interp->producers.answered)) {
-        _Py_waiting_calls_exit(tstate);
-    }
-    return 0;
-}
-
-/* Return the tools of an interpreter that listen to the event of any
-   code-like. */
 static uint8_t
-find_listeners(PyInterpreterState *interp, int event)
-{
-    if (event == PY_MONITORING_EVENT_INSTRUCTION) {
-        return 0;
-    }
-    if ((1 << event) & C_RETURN_EVENTS) {
-        event = PY_MONITORING_EVENT_CALL;
-    }
-    uint8_t tools = interp->monitors.tools[event];
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
-        tools |= FT_ATOMIC_LOAD_UINT8_RELAXED(
-            interp->codelikes.local_tools[event]);
-    }
-    return tools & PRODUCER_TOOLS;
-}
-
-/* Return the producers' tools that have a callback for the event. */
-static uint8_t
-find_callbacks(PyInterpreterState *interp, int event)
+tools_with_callback(PyInterpreterState *interp, int event)
 {
     uint8_t tools = 0;
     for (int tool = 0; PRODUCER_TOOLS >> tool; tool++) {
@@ -1128,6 +85,18 @@ find_callbacks(PyInterpreterState *interp, int event)
         }
     }
     return tools;
+}
+
+/* Return the tools that may be called for a local event that they do not have
+   on, if they have a callback. */
+static uint8_t
+tools_in_use(PyInterpreterState *interp)
+{
+    uint8_t tools = interp->producers.use_local;
+    for (int event = 0; event < _PY_MONITORING_UNGROUPED_EVENTS; event++) {
+        tools |= interp->monitors.tools[event];
+    }
+    return tools & PRODUCER_TOOLS;
 }
 
 /* Return where the callback's vectorcall function is kept, if its type is one
@@ -1146,106 +115,815 @@ find_vectorcall(PyObject *callback)
     return *place == NULL ? NULL : place;
 }
 
+/* One callback is to be called for an event, and that is all there is to it. */
 static void
-update_only_tool(PyInterpreterState *interp, int event)
+update_only_callback(PyInterpreterState *interp, int event)
 {
-    struct _Py_only_tool *only = &interp->producers.only[event];
-    uint8_t told = interp->producers.told[event];
-    vectorcallfunc *vectorcall = NULL;
-    if (told != 0 && (told & (told - 1)) == 0) {
-        int tool = most_significant_bit(told);
-        PyObject *callback = interp->monitoring_callables[tool][event];
-        /* A thread that found vectorcall reads these without a stop on its
-           way; until it is NULL they change only while the world is stopped. */
-        FT_ATOMIC_STORE_PTR_RELAXED(only->callback, callback);
-        FT_ATOMIC_STORE_UINT32_RELAXED(
-            only->owner, _Py_codelikes_owner(&interp->codelikes, tool));
-        if (callback != NULL
-            && !(PY_MONITORING_IS_INSTRUMENTED_EVENT(event)
-                 && (FT_ATOMIC_LOAD_UINT8(interp->codelikes.local_tools[event])
-                     || FT_ATOMIC_LOAD_UINT8(
-                            interp->codelikes.has_disabled[event]))))
-        {
-            vectorcall = find_vectorcall(callback);
-        }
+    struct _Py_event_tools *tools = &interp->producers.events[event];
+    int group = event_group(event);
+    tools->vectorcall = NULL;
+    if (tools->called == 0 || (tools->called & (tools->called - 1)) != 0
+        || tools->local != 0 || event == PY_MONITORING_EVENT_STOP_ITERATION
+        || (PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
+            && interp->codelikes.has_disabled[group]))
+    {
+        return;
     }
-    FT_ATOMIC_STORE_PTR_RELEASE(only->vectorcall, vectorcall);
+    int tool = most_significant_bit(tools->called);
+    tools->callback = interp->monitoring_callables[tool][event];
+    tools->owner = _Py_codelikes_owner(&interp->codelikes, tool);
+    tools->vectorcall = find_vectorcall(tools->callback);
 }
 
-static uintptr_t
-version_flags(PyInterpreterState *interp)
-{
-    uintptr_t flags = interp->producers.answered
-                      ? _PyMonitoring_SCOPES_COUNT : 0;
-    for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
-        if (interp->producers.listeners[event]) {
-            flags |= _PyMonitoring_ANY_LISTENS;
-        }
-    }
-    return flags;
-}
+/* What states depend on, for the inline functions.  It is never 0, which is
+   the version of new states. */
+uintptr_t _PyMonitoring_Version = _PyMonitoring_VERSION_STEP;
 
 /* Have all states be written again. */
 static void
-step_version_unlocked(void)
+step_version(void)
 {
-    uintptr_t word = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
-    word &= ~(uintptr_t)(_PyMonitoring_VERSION_STEP - 1);
-    word += _PyMonitoring_VERSION_STEP;
-    if (word == 0) {
-        word = _PyMonitoring_VERSION_STEP;
+    HEAD_LOCK(&_PyRuntime);
+    uintptr_t version = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
+    version &= ~(uintptr_t)_PyMonitoring_ANY_LISTENS;
+    version += _PyMonitoring_VERSION_STEP;
+    if (version == 0) {
+        version = _PyMonitoring_VERSION_STEP;
     }
     for (PyInterpreterState *interp = _PyRuntime.interpreters.head;
          interp != NULL; interp = interp->next)
     {
-        word |= version_flags(interp);
+        for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+            if (FT_ATOMIC_LOAD_UINT8_RELAXED(
+                    interp->producers.events[event].active))
+            {
+                version |= _PyMonitoring_ANY_LISTENS;
+            }
+        }
     }
-    _Py_atomic_store_uintptr_release(&_PyMonitoring_Version, word);
+    _Py_atomic_store_uintptr_release(&_PyMonitoring_Version, version);
+    HEAD_UNLOCK(&_PyRuntime);
 }
 
 void
 _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
 {
-    struct _Py_producers *producers = &interp->producers;
-    /* Held from where is read what all follows from: events and callbacks can
-       change in several threads. */
-    HEAD_LOCK(&_PyRuntime);
-    uint8_t old_listeners[_PY_MONITORING_EVENTS];
-    memcpy(old_listeners, producers->listeners, sizeof(old_listeners));
-    bool was_answered = producers->answered != 0;
-    uint8_t answered = find_callbacks(interp, PY_MONITORING_EVENT_C_RETURN)
-                       | find_callbacks(interp, PY_MONITORING_EVENT_C_RAISE);
+    bool changed = false;
+    uint8_t in_use = tools_in_use(interp);
+    uint8_t call_callbacks =
+        tools_with_callback(interp, PY_MONITORING_EVENT_CALL)
+        | tools_with_callback(interp, PY_MONITORING_EVENT_C_RETURN)
+        | tools_with_callback(interp, PY_MONITORING_EVENT_C_RAISE);
     for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
-        uint8_t listeners = find_listeners(interp, event);
-        uint8_t callbacks = find_callbacks(interp, event);
-        if (event == PY_MONITORING_EVENT_CALL) {
-            callbacks |= answered;
+        if (event == PY_MONITORING_EVENT_INSTRUCTION) {
+            continue;
         }
-        FT_ATOMIC_STORE_UINT8_RELAXED(producers->listeners[event], listeners);
-        FT_ATOMIC_STORE_UINT8_RELAXED(producers->told[event],
-                                      listeners & callbacks);
-        update_only_tool(interp, event);
+        struct _Py_event_tools *tools = &interp->producers.events[event];
+        int group = event_group(event);
+        uint8_t on = interp->monitors.tools[group] & PRODUCER_TOOLS;
+        uint8_t callbacks = tools_with_callback(interp, event);
+        uint8_t local = PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
+                        ? in_use & ~on : 0;
+        /* PyMonitoring_Vectorcall() looks at the state of CALL alone. */
+        uint8_t active = on | (local & (event == PY_MONITORING_EVENT_CALL
+                                        ? call_callbacks : callbacks));
+        changed |= active != tools->active;
+        tools->called = (on | local) & callbacks;
+        tools->local = local & callbacks;
+        FT_ATOMIC_STORE_UINT8_RELAXED(tools->active, active);
+        update_only_callback(interp, event);
     }
-    FT_ATOMIC_STORE_UINT8_RELAXED(producers->answered, answered);
-    if (memcmp(old_listeners, producers->listeners, sizeof(old_listeners))
-        || was_answered != (answered != 0))
+    if (changed) {
+        step_version();
+    }
+}
+
+/* The header has inline functions for the usual paths. */
+#undef PyMonitoring_EnterScope
+#undef PyMonitoring_ExitScope
+
+#ifdef Py_GIL_DISABLED
+
+/* Be the thread that writes the states, unless they are up to date. */
+static bool
+begin_writing(uint64_t *version, uint64_t now)
+{
+    for (;;) {
+        uint64_t written = _Py_atomic_load_uint64_acquire(version);
+        if (written == now) {
+            return false;
+        }
+        if (written == _PyMonitoring_WRITING) {
+            _Py_yield();
+        }
+        else if (_Py_atomic_compare_exchange_uint64(version, &written,
+                                                    _PyMonitoring_WRITING))
+        {
+            return true;
+        }
+    }
+}
+
+#  define END_WRITING(PLACE, VERSION) \
+    _Py_atomic_store_uint64_release(PLACE, VERSION)
+#else
+#  define END_WRITING(PLACE, VERSION) (*(PLACE) = (VERSION))
+
+static inline bool
+begin_writing(uint64_t *version, uint64_t now)
+{
+    return *version != now;
+}
+#endif
+
+static inline Py_ALWAYS_INLINE void
+write_state(PyMonitoringState *state, uint8_t active)
+{
+    FT_ATOMIC_STORE_UINT8_RELAXED(state->active, active);
+    FT_ATOMIC_STORE_UINT8_RELAXED(state->opaque, 0);
+}
+
+int
+PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                        const uint8_t *event_types, Py_ssize_t length)
+{
+    assert(length >= 0);
+    PyThreadState *tstate = _PyThreadState_GET();
+    const struct _Py_event_tools *events = tstate->interp->producers.events;
+    uintptr_t now = _Py_atomic_load_uintptr_acquire(&_PyMonitoring_Version);
+    if (!begin_writing(version, now)) {
+        return 0;
+    }
+    Py_ssize_t i = 0;
+    for (; i < length && event_types[i] < _PY_MONITORING_EVENTS; i++) {
+        write_state(&state_array[i], FT_ATOMIC_LOAD_UINT8_RELAXED(
+                                         events[event_types[i]].active));
+    }
+    if (i == length) {
+        END_WRITING(version, now);
+        return 0;
+    }
+    Py_ssize_t unknown = i;
+    for (i = 0; i < length; i++) {
+        write_state(&state_array[i], 0);
+    }
+    END_WRITING(version, 0);
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    PyErr_Format(PyExc_ValueError,
+                 "event_types[%zd] is %d, which is no event type", unknown,
+                 event_types[unknown]);
+    chain_pending_exception(tstate, pending);
+    return -1;
+}
+
+int
+PyMonitoring_ExitScope(void)
+{
+    return 0;
+}
+
+/* ------ Callbacks ------ */
+
+/* In tstate->what_event, while no callback runs and while one for a producer's
+   event does.  A negative value keeps f_lineno from being set: no frame is at
+   a line of a producer's event. */
+#define NO_EVENT -1
+#define PRODUCER_EVENT -2
+
+/* A callback that is replaced lives until it returns.  To count a reference
+   for each call would be most of the cost where threads share it: instead a
+   thread says which callback it runs, and who replaces that takes the
+   reference in its place, marked by this bit.  Within a callback, where
+   sys.call_tracing() lets events through, references are counted. */
+#define REPLACED 1
+
+static inline PyObject **
+running_callback(PyThreadState *tstate)
+{
+    return &((_PyThreadStateImpl *)tstate)->running_callback;
+}
+
+/* The world must be stopped. */
+static void
+keep_running_callback(PyInterpreterState *interp, PyObject *callback)
+{
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
+         tstate = tstate->next)
     {
-        step_version_unlocked();
+        PyObject **running = running_callback(tstate);
+        if (callback != NULL && *running == callback) {
+            *running = (PyObject *)((uintptr_t)Py_NewRef(callback) | REPLACED);
+        }
     }
     HEAD_UNLOCK(&_PyRuntime);
 }
 
-/* Have every state be written again: what DISABLE did to states ends. */
+/* No callback runs any more that enter_callback() was called for. */
+static inline Py_ALWAYS_INLINE void
+leave_callback(PyThreadState *tstate, PyObject *callback)
+{
+    PyObject *running = *running_callback(tstate);
+    *running_callback(tstate) = NULL;
+    if (running != callback) {
+        Py_DECREF(callback);
+    }
+}
+
+void
+_PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
+{
+    /* What is released can fire events: there must be no callback left. */
+    PyObject *callbacks[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS];
+    _PyEval_StopTheWorld(interp);
+    memcpy(callbacks, interp->monitoring_callables, sizeof(callbacks));
+    memset(interp->monitoring_callables, 0, sizeof(callbacks));
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
+    for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
+        for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+            Py_XDECREF(callbacks[tool][event]);
+        }
+    }
+}
+
+/* An event whose callbacks are called.  What is needed again only where one
+   does not return None is in memory, not in registers. */
+typedef struct {
+    /* args[0] is free for the callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks;
+       then come the code-like, the number as an int, and the rest. */
+    PyObject *args[5];
+    Py_ssize_t nargs;
+    PyMonitoringState *state;
+    int event;
+    int number;                 /* the offset or line, which can be disabled */
+    PyObject *callback;
+    uint32_t owner;             /* of its tool */
+} fired_event;
+
+/* Some location of the event is disabled: no callback is for all of them. */
+static void
+look_up_locations(PyInterpreterState *interp, int group)
+{
+    for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
+        if (event_group(event) == group) {
+            FT_ATOMIC_STORE_PTR_RELAXED(
+                interp->producers.events[event].vectorcall, NULL);
+        }
+    }
+}
+
+/* A callback returned DISABLE: for the location, or for the state in a
+   code-like that cannot be weakly referenced.  Nothing happens to the tool if
+   it lost the owner meanwhile. */
+static int
+disable(PyInterpreterState *interp, fired_event *e)
+{
+    int tool = _Py_codelikes_tool(e->owner);
+    int event = e->event;
+    if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
+        /* Left in place, the callback would raise again and again, that of a
+           freed tool too; but it may be that of the next owner by now. */
+        if (e->owner == _Py_codelikes_owner(&interp->codelikes, tool)) {
+            Py_XDECREF(_PyMonitoring_RegisterCallback(tool, event, NULL));
+        }
+        PyErr_Format(PyExc_ValueError,
+                     "Cannot disable %s events. Callback removed.",
+                     event_names[event]);
+        return -1;
+    }
+    int disabled = _Py_codelike_disable(interp, e->args[1], event, e->number,
+                                        e->owner);
+    if (disabled < 0) {
+        return -1;
+    }
+    if (disabled > 0) {
+        look_up_locations(interp, event);
+    }
+    else if (_Py_codelikes_is_owner(&interp->codelikes, e->owner)) {
+#ifdef Py_GIL_DISABLED
+        (void)_Py_atomic_and_uint8(&e->state->active, ~(1 << tool));
+#else
+        e->state->active &= ~(1 << tool);
+#endif
+    }
+    return 0;
+}
+
+/* Do what the result of a callback says: it raised, or returned DISABLE.
+   Steals the reference to the result.  Return -1 with an exception set on
+   failure. */
+static int
+take_result(PyThreadState *tstate, fired_event *e, PyObject *res)
+{
+    res = _Py_CheckFunctionResult(tstate, e->callback, res, NULL);
+    if (res == NULL) {
+        return -1;
+    }
+    Py_DECREF(res);
+    return res == &_PyInstrumentation_DISABLE ? disable(tstate->interp, e) : 0;
+}
+
+static PyObject *
+call_callback(PyThreadState *tstate, fired_event *e)
+{
+    vectorcallfunc vectorcall = _PyVectorcall_FunctionInline(e->callback);
+    if (vectorcall == NULL) {
+        return _PyObject_MakeTpCall(tstate, e->callback, e->args + 1, e->nargs,
+                                    NULL);
+    }
+    return vectorcall(e->callback, e->args + 1,
+                      e->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+static PyObject *
+new_stop_iteration(PyObject *value)
+{
+    if (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopIteration)) {
+        return Py_NewRef(value);
+    }
+    return PyObject_CallOneArg(PyExc_StopIteration, value);
+}
+
+/* Call the tools, of which there is one at least, with no exception set. */
+static int
+call_tools(PyThreadState *tstate, uint8_t tools, fired_event *e)
+{
+    PyInterpreterState *interp = tstate->interp;
+    PyObject *stop = NULL;
+    if (e->event == PY_MONITORING_EVENT_STOP_ITERATION) {
+        stop = e->args[3] = new_stop_iteration(e->args[3]);
+        if (stop == NULL) {
+            return -1;
+        }
+    }
+    bool is_nested = *running_callback(tstate) != NULL;
+    int old_what = tstate->what_event;
+    int err = 0;
+    tstate->tracing++;
+    tstate->what_event = PRODUCER_EVENT;
+    do {
+        int tool = most_significant_bit(tools);
+        tools ^= 1 << tool;
+        PyObject *callback = interp->monitoring_callables[tool][e->event];
+        if (callback == NULL) {
+            continue;
+        }
+        e->callback = callback;
+        e->owner = _Py_codelikes_owner(&interp->codelikes, tool);
+        if (is_nested) {
+            Py_INCREF(callback);
+        }
+        else {
+            *running_callback(tstate) = callback;
+        }
+        err = take_result(tstate, e, call_callback(tstate, e));
+        if (is_nested) {
+            Py_DECREF(callback);
+        }
+        else {
+            leave_callback(tstate, callback);
+        }
+    } while (tools && err == 0);
+    tstate->what_event = old_what;
+    tstate->tracing--;
+    Py_XDECREF(stop);
+    return err;
+}
+
+/* Do what call_tools() does for one callback that is called for every code-like
+   and location, while none runs in the thread. */
+static inline Py_ALWAYS_INLINE int
+call_only_callback(PyThreadState *tstate, const struct _Py_event_tools *tools,
+                   vectorcallfunc *vectorcall, fired_event *e)
+{
+    PyObject *callback = tools->callback;
+    e->callback = callback;
+    e->owner = tools->owner;
+    *running_callback(tstate) = callback;
+    tstate->tracing++;
+    tstate->what_event = PRODUCER_EVENT;
+    PyObject *res = (*vectorcall)(callback, e->args + 1,
+                                  e->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                  NULL);
+    int err = 0;
+    if (res == NULL || res == &_PyInstrumentation_DISABLE
+        || tstate->current_exception != NULL)
+    {
+        err = take_result(tstate, e, res);
+    }
+    else if (res != Py_None) {
+        Py_DECREF(res);
+    }
+    tstate->what_event = NO_EVENT;
+    tstate->tracing--;
+    leave_callback(tstate, e->callback);
+    return err;
+}
+
+/* ------ Events ------ */
+
+/* Call the tools of an event, which has nargs arguments: the code-like, the
+   number, and of the further two those that it needs.  `what` is made by
+   what_to_call(), so that all arguments are in registers. */
+static Py_NO_INLINE int
+call_event(PyMonitoringState *state, PyObject *codelike, int number,
+           PyObject *arg3, PyObject *arg4, uint32_t what)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    fired_event e;
+    e.args[1] = codelike;
+    e.args[3] = arg3;
+    e.args[4] = arg4;
+    e.nargs = what >> 16;
+    e.state = state;
+    e.event = what >> 8 & 0xff;
+    e.number = number;
+    PyObject *pending = tstate->current_exception;
+    tstate->current_exception = NULL;
+    int err = -1;
+    PyObject *number_obj = e.args[2] = PyLong_FromLong(number);
+    if (number_obj != NULL) {
+        struct _Py_event_tools *tools =
+            &tstate->interp->producers.events[e.event];
+        vectorcallfunc *vectorcall =
+            FT_ATOMIC_LOAD_PTR_RELAXED(tools->vectorcall);
+        if (vectorcall != NULL && tstate->what_event == NO_EVENT
+            && *running_callback(tstate) == NULL)
+        {
+            err = call_only_callback(tstate, tools, vectorcall, &e);
+        }
+        else {
+            err = call_tools(tstate, what & 0xff, &e);
+        }
+        Py_DECREF(number_obj);
+    }
+    if (err < 0) {
+        chain_pending_exception(tstate, pending);
+        return -1;
+    }
+    assert(tstate->current_exception == NULL);
+    tstate->current_exception = pending;
+    return 0;
+}
+
+static inline Py_ALWAYS_INLINE uint32_t
+what_to_call(uint8_t tools, int event, int nargs)
+{
+    return (uint32_t)nargs << 16 | event << 8 | tools;
+}
+
+/* The arguments of an event are wrong. */
+static Py_NO_INLINE int
+refuse_event(int event, int32_t offset)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    if (offset < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "offset of %s event must be non-negative, not %d",
+                     event_names[event], (int)offset);
+    }
+    else {
+        PyErr_Format(PyExc_ValueError,
+                     "Firing event %d with no exception set", event);
+    }
+    chain_pending_exception(tstate, pending);
+    return -1;
+}
+
+static bool
+has_bytecode(PyObject *codelike)
+{
+    return PyCode_Check(codelike)
+        && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
+}
+
+/* Return the tools that have the local event on the code-like. */
+static inline uint8_t
+local_tools(PyInterpreterState *interp, PyObject *codelike, int event)
+{
+    if (has_bytecode(codelike)) {
+        _PyCoMonitoringData *data =
+            FT_ATOMIC_LOAD_PTR_ACQUIRE(((PyCodeObject *)codelike)->_co_monitoring);
+        return data == NULL ? 0 : data->local_monitors.tools[event];
+    }
+    return _Py_codelike_local_tools(&interp->codelikes, codelike, event);
+}
+
+/* Return the tools among those given that listen to the code-like and did not
+   disable the location. */
+static inline Py_ALWAYS_INLINE uint8_t
+listening_tools(PyInterpreterState *interp, uint8_t tools, int event,
+                PyObject *codelike, int number)
+{
+    int group = event_group(event);
+    if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(group)) {
+        return tools;
+    }
+    uint8_t local = tools & interp->producers.events[event].local;
+    if (local) {
+        tools &= ~local | local_tools(interp, codelike, group);
+    }
+    if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[group])) {
+        tools &= ~_Py_codelike_disabled_tools(&interp->codelikes, codelike,
+                                              group, number);
+    }
+    return tools;
+}
+
+static inline Py_ALWAYS_INLINE bool
+reports_exception(int event)
+{
+    return (1 << event) & ((1 << PY_MONITORING_EVENT_PY_THROW)
+                           | (1 << PY_MONITORING_EVENT_RAISE)
+                           | (1 << PY_MONITORING_EVENT_RERAISE)
+                           | (1 << PY_MONITORING_EVENT_EXCEPTION_HANDLED)
+                           | (1 << PY_MONITORING_EVENT_C_RAISE)
+                           | (1 << PY_MONITORING_EVENT_PY_UNWIND));
+}
+
+/* What all functions of the API do.  It is inline for what is known of each:
+   the event, and whether it has further arguments. */
+static inline Py_ALWAYS_INLINE int
+fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
+     int number, int nargs, PyObject *arg3, PyObject *arg4)
+{
+    assert(codelike != NULL);
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyInterpreterState *interp = tstate->interp;
+    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
+                    & interp->producers.events[event].called;
+    if (tools == 0) {
+        return 0;
+    }
+    tools = listening_tools(interp, tools, event, codelike, number);
+    if (tools == 0) {
+        return 0;
+    }
+    if (offset < 0 || (reports_exception(event)
+                       && tstate->current_exception == NULL))
+    {
+        return refuse_event(event, offset);
+    }
+    if (reports_exception(event) && event != PY_MONITORING_EVENT_C_RAISE) {
+        /* Borrowed: it is pending, and kept. */
+        arg3 = tstate->current_exception;
+    }
+    return call_event(state, codelike, number, arg3, arg4,
+                      what_to_call(tools, event, nargs));
+}
+
+static inline Py_ALWAYS_INLINE int
+fire_plain(PyMonitoringState *state, int event, PyObject *codelike,
+           int32_t offset)
+{
+    return fire(state, event, codelike, offset, offset, 2, NULL, NULL);
+}
+
+static inline Py_ALWAYS_INLINE int
+fire_value(PyMonitoringState *state, int event, PyObject *codelike,
+           int32_t offset, PyObject *value)
+{
+    assert(value != NULL);
+    return fire(state, event, codelike, offset, offset, 3, value, NULL);
+}
+
+static inline Py_ALWAYS_INLINE int
+fire_exception(PyMonitoringState *state, int event, PyObject *codelike,
+               int32_t offset)
+{
+    return fire(state, event, codelike, offset, offset, 3, NULL, NULL);
+}
+
+static inline Py_ALWAYS_INLINE int
+fire_call(PyMonitoringState *state, int event, PyObject *codelike,
+          int32_t offset, PyObject *callable, PyObject *arg0)
+{
+    assert(callable != NULL && arg0 != NULL);
+    return fire(state, event, codelike, offset, offset, 4, callable, arg0);
+}
+
+int
+_PyMonitoring_FirePyStartEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_plain(state, PY_MONITORING_EVENT_PY_START, codelike, offset);
+}
+
+int
+_PyMonitoring_FirePyResumeEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset)
+{
+    return fire_plain(state, PY_MONITORING_EVENT_PY_RESUME, codelike, offset);
+}
+
+int
+_PyMonitoring_FirePyReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *retval)
+{
+    return fire_value(state, PY_MONITORING_EVENT_PY_RETURN, codelike, offset,
+                      retval);
+}
+
+int
+_PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *retval)
+{
+    return fire_value(state, PY_MONITORING_EVENT_PY_YIELD, codelike, offset,
+                      retval);
+}
+
+int
+_PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *callable, PyObject *arg0)
+{
+    return fire_call(state, PY_MONITORING_EVENT_CALL, codelike, offset,
+                     callable, arg0);
+}
+
+int
+_PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, int lineno)
+{
+    return fire(state, PY_MONITORING_EVENT_LINE, codelike, offset, lineno, 2,
+                NULL, NULL);
+}
+
+int
+_PyMonitoring_FireJumpEvent(PyMonitoringState *state, PyObject *codelike,
+                            int32_t offset, PyObject *target_offset)
+{
+    return fire_value(state, PY_MONITORING_EVENT_JUMP, codelike, offset,
+                      target_offset);
+}
+
+int
+_PyMonitoring_FireBranchEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset, PyObject *target_offset)
+{
+    return fire_value(state, PY_MONITORING_EVENT_BRANCH, codelike, offset,
+                      target_offset);
+}
+
+int
+_PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                  int32_t offset, PyObject *callable,
+                                  PyObject *arg0)
+{
+    return fire_call(state, PY_MONITORING_EVENT_C_RETURN, codelike, offset,
+                     callable, arg0);
+}
+
+int
+_PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *callable,
+                                 PyObject *arg0)
+{
+    return fire_call(state, PY_MONITORING_EVENT_C_RAISE, codelike, offset,
+                     callable, arg0);
+}
+
+int
+_PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset, PyObject *Py_UNUSED(retval))
+{
+    return _PyMonitoring_FireCallReturnEvent(
+        state, codelike, offset, &_PyInstrumentation_MISSING,
+        &_PyInstrumentation_MISSING);
+}
+
+int
+_PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                              int32_t offset)
+{
+    return _PyMonitoring_FireCallRaiseEvent(
+        state, codelike, offset, &_PyInstrumentation_MISSING,
+        &_PyInstrumentation_MISSING);
+}
+
+static bool
+is_python_function(PyObject *callable)
+{
+    if (PyMethod_Check(callable)) {
+        callable = PyMethod_GET_FUNCTION(callable);
+    }
+    return PyFunction_Check(callable);
+}
+
+PyObject *
+_PyMonitoring_Vectorcall(PyMonitoringState *call_state,
+                         PyMonitoringState *c_return_state,
+                         PyMonitoringState *c_raise_state, PyObject *codelike,
+                         int32_t offset, PyObject *callable,
+                         PyObject *const *args, size_t nargsf,
+                         PyObject *kwnames)
+{
+    PyObject *arg0 = PyVectorcall_NARGS(nargsf) > 0
+                     ? args[0] : &_PyInstrumentation_MISSING;
+    if (_PyMonitoring_FireCallEvent(call_state, codelike, offset, callable,
+                                    arg0) < 0)
+    {
+        return NULL;
+    }
+    PyObject *res = PyObject_Vectorcall(callable, args, nargsf, kwnames);
+    if (is_python_function(callable)) {
+        return res;
+    }
+    if (res == NULL) {
+        (void)_PyMonitoring_FireCallRaiseEvent(c_raise_state, codelike, offset,
+                                               callable, arg0);
+    }
+    else if (_PyMonitoring_FireCallReturnEvent(c_return_state, codelike,
+                                               offset, callable, arg0) < 0)
+    {
+        Py_CLEAR(res);
+    }
+    return res;
+}
+
+int
+_PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_exception(state, PY_MONITORING_EVENT_PY_THROW, codelike,
+                          offset);
+}
+
+int
+_PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset)
+{
+    return fire_exception(state, PY_MONITORING_EVENT_RAISE, codelike, offset);
+}
+
+int
+_PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
+                               int32_t offset)
+{
+    return fire_exception(state, PY_MONITORING_EVENT_RERAISE, codelike,
+                          offset);
+}
+
+int
+_PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
+                                        PyObject *codelike, int32_t offset)
+{
+    return fire_exception(state, PY_MONITORING_EVENT_EXCEPTION_HANDLED,
+                          codelike, offset);
+}
+
+int
+_PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset)
+{
+    return fire_exception(state, PY_MONITORING_EVENT_PY_UNWIND, codelike,
+                          offset);
+}
+
+int
+_PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
+                                     PyObject *codelike, int32_t offset,
+                                     PyObject *value)
+{
+    return fire_value(state, PY_MONITORING_EVENT_STOP_ITERATION, codelike,
+                      offset, value);
+}
+
+/* ------ What sys.monitoring does for code-likes ------ */
+
+static void
+update_producers(PyInterpreterState *interp)
+{
+    _PyEval_StopTheWorld(interp);
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
+}
+
+static void
+free_producers_tool(PyInterpreterState *interp, int tool_id)
+{
+    _Py_codelikes_free_tool(interp, tool_id);
+    _PyEval_StopTheWorld(interp);
+    interp->producers.use_local &= ~(1 << tool_id);
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
+}
+
 static void
 restart_producers(PyInterpreterState *interp)
 {
     _Py_codelikes_restart(interp);
-    HEAD_LOCK(&_PyRuntime);
-    step_version_unlocked();
-    HEAD_UNLOCK(&_PyRuntime);
+    update_producers(interp);
+    /* What DISABLE did to states ends. */
+    step_version();
 }
-
-/* Local events: what sys.monitoring takes as a code-like, and does for one. */
 
 static int
 check_codelike(PyObject *codelike)
@@ -1278,13 +956,6 @@ check_codelike(PyObject *codelike)
     return 0;
 }
 
-static bool
-has_bytecode(PyObject *codelike)
-{
-    return PyCode_Check(codelike)
-        && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
-}
-
 static int
 set_codelike_events(PyObject *codelike, int tool_id,
                     _PyMonitoringEventSet events)
@@ -1293,27 +964,25 @@ set_codelike_events(PyObject *codelike, int tool_id,
     if (check_tool(interp, tool_id)) {
         return -1;
     }
-    uint32_t old = _Py_codelike_get_local_events(interp, codelike, tool_id);
-    if (_Py_codelike_set_local_events(interp, codelike, tool_id, events) < 0) {
+    if (has_bytecode(codelike)) {
+        if (_PyMonitoring_SetLocalEvents((PyCodeObject *)codelike, tool_id,
+                                         events) < 0)
+        {
+            return -1;
+        }
+    }
+    else if (_Py_codelike_set_local_events(interp, codelike, tool_id,
+                                           events) < 0)
+    {
         return -1;
     }
-    if (!has_bytecode(codelike)
-        || _PyMonitoring_SetLocalEvents((PyCodeObject *)codelike, tool_id,
-                                        events) == 0)
-    {
-        return 0;
+    uint8_t use_local =
+        FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.use_local);
+    if (!(use_local >> tool_id & 1)) {
+        _PyEval_StopTheWorld(interp);
+        interp->producers.use_local |= 1 << tool_id;
+        _PyMonitoring_UpdateProducers(interp);
+        _PyEval_StartTheWorld(interp);
     }
-    PyObject *exc = PyErr_GetRaisedException();
-    /* The base leaves them set for bytecode that it did not instrument. */
-    _PyEval_StopTheWorld(interp);
-    _PyCoMonitoringData *data = ((PyCodeObject *)codelike)->_co_monitoring;
-    if (data != NULL) {
-        set_local_events(&data->local_monitors, tool_id, old);
-    }
-    _PyEval_StartTheWorld(interp);
-    if (_Py_codelike_set_local_events(interp, codelike, tool_id, old) < 0) {
-        PyErr_Clear();
-    }
-    PyErr_SetRaisedException(exc);
-    return -1;
+    return 0;
 }

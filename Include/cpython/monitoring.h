@@ -10,19 +10,21 @@
 
    1. keeps one PyMonitoringState for each event type that it can fire in a
       scope, and one version for the whole array;
-   2. calls PyMonitoring_EnterScope() where the scope starts, which tells each
-      state which tools listen to its event type;
+   2. calls PyMonitoring_EnterScope() where the scope starts, which writes to
+      each state whether its event type is worth firing;
    3. calls PyMonitoring_Fire...Event() with the matching state wherever
-      something happens.  While nobody listens this is one load and one
-      branch;
+      something happens, and PyMonitoring_Vectorcall() to call an object.
+      While nobody listens this is one load and one branch;
    4. calls PyMonitoring_ExitScope() where the scope ends.
 
    A scope is one activation of a function, class body or module body.  A
    generator exits its scope at each yield and enters it at each resume.
 
-   All functions return 0 on success, and -1 with an exception set on error.
-   The caller must hold the GIL (on the free-threaded build: have an attached
-   thread state).  Unless said otherwise they are in CPython since 3.13. */
+   All functions return 0 on success, and -1 with an exception set on error,
+   unless said otherwise.  The caller must hold the GIL (on the free-threaded
+   build: have an attached thread state).  A binary that was compiled with this
+   header runs on every CPython 3.13: what the interpreter lacks is found
+   missing when the binary is loaded. */
 
 /* Event types.
 
@@ -54,18 +56,36 @@
 #define PY_MONITORING_EVENT_PY_THROW 13
 #define PY_MONITORING_EVENT_RERAISE 14
 
-/* Answers to CALL: a tool listens to them if, and only if, it listens to
-   CALL. */
+/* How a call ended.  A tool that listens to CALL listens to these too. */
 #define PY_MONITORING_EVENT_C_RETURN 15
 #define PY_MONITORING_EVENT_C_RAISE 16
 
 
-/* Which tools listen to one event type.  The producer owns the memory, the
+/* Whether one event type is worth firing.  The producer owns the memory, the
    interpreter alone writes it. */
 typedef struct _PyMonitoringState {
     uint8_t active;     /* zero: nobody listens */
     uint8_t opaque;
 } PyMonitoringState;
+
+
+/* What an interpreter may lack.  Its address is NULL there. */
+#if defined(Py_BUILD_CORE)
+#  define _PyMonitoring_OPTIONAL
+#  define _PyMonitoring_HAS(SYMBOL) 1
+#elif defined(__APPLE__)
+#  define _PyMonitoring_OPTIONAL __attribute__((weak_import))
+#  define _PyMonitoring_HAS(SYMBOL) (&(SYMBOL) != NULL)
+#elif defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
+#  define _PyMonitoring_OPTIONAL __attribute__((weak))
+#  define _PyMonitoring_HAS(SYMBOL) (&(SYMBOL) != NULL)
+#else
+   /* Such symbols do not exist there: PyMonitoring_EnterScope() has no inline
+      part, and a binary that uses a function which is new needs it. */
+#  define _PyMonitoring_OPTIONAL
+#  define _PyMonitoring_HAS(SYMBOL) 1
+#  define _PyMonitoring_NO_INLINE_SCOPES
+#endif
 
 
 /* Enter a scope, or bring the states up to date in the middle of one.
@@ -74,88 +94,90 @@ typedef struct _PyMonitoringState {
    for each i below length, which is not negative.  The array may be as short as
    the scope needs, and in any order.
 
-   *version tells what the states were last written for; set it to 0 when the
+   *version says what the states were last written for; set it to 0 when the
    memory is new, and otherwise leave it alone.  The memory of the states needs
-   no initialization: after success all of them are defined.  When nothing
-   changed since the last call, this costs next to nothing.
+   no initialization: afterwards all of them are defined.  When nothing changed
+   since the last call, or the memory is new and nobody listens, this costs next
+   to nothing.
 
    The producer owns what the arguments point to; none may be NULL.
    state_array and version must stay valid while events are fired with them;
    event_types is not kept.  One state array serves one list of event types and
    belongs to one interpreter: it must not be a static variable of an extension
    that supports several.  Nested and recursive scopes may share it, and so may
-   threads, without a lock.
-
-   What the calls that wait for C_RETURN or C_RAISE belong to: a call of this
-   function repeats the last one, and enters no scope, if *version is in the
-   same place and the thread signalled neither a CALL nor an exit in between.
-   So repeat it where no CALL waits for its answer, and give a scope that can
-   be entered again from within without a CALL a version of its own each time.
+   threads, without a lock.  The interpreter keeps nothing of the call: scopes
+   can be entered again at any place, and exited in any order or not at all.
 
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is called from the next call on; one that stops is no longer
    called from that moment.  (If it starts again while the states still name
-   it, it is called at once.)
+   it, it is called at once; so is a tool in use that chooses local events for
+   a code-like and has a callback for them since before this call.)
 
-   Errors: ValueError for an id that is no event type.  The states and
-   *version are then unchanged, and no scope was entered. */
+   Errors: ValueError for an id that is no event type, which is found while a
+   tool listens to something.  The states are then inactive and *version is
+   0. */
 PyAPI_FUNC(int)
 PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length);
 
-/* Exit the scope that was entered last: once per scope, however often
-   PyMonitoring_EnterScope() was repeated in it.
+/* Exit a scope: once per scope, however often PyMonitoring_EnterScope() was
+   called in it.
 
    May be called with an exception set, and keeps it.  Never fails. */
 PyAPI_FUNC(int)
 PyMonitoring_ExitScope(void);
 
-#ifndef _PYMONITORING_NO_INLINE
-/* The usual paths of the two functions, which need the interpreter that this
-   header is of.  With _PYMONITORING_NO_INLINE defined, a binary loads on any
-   CPython 3.13. */
-
-/* Two flags, which speak of all interpreters of the process, and the number of
-   changes so far. */
-PyAPI_DATA(uintptr_t) _PyMonitoring_Version;
+#ifndef _PyMonitoring_NO_INLINE_SCOPES
+/* What states may depend on, in all interpreters of the process: a flag, and
+   the number of changes so far. */
+PyAPI_DATA(uintptr_t) _PyMonitoring_Version _PyMonitoring_OPTIONAL;
 
 #define _PyMonitoring_ANY_LISTENS 1
-#define _PyMonitoring_SCOPES_COUNT 2    /* tools want answers to calls */
-#define _PyMonitoring_VERSION_STEP 4
+#define _PyMonitoring_VERSION_STEP 2
+
+/* The version of an array that a thread is writing, where there is no GIL. */
+#define _PyMonitoring_WRITING 1
 
 static inline int
 _PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                          const uint8_t *event_types, Py_ssize_t length)
 {
-    uintptr_t now = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
+    if (_PyMonitoring_HAS(_PyMonitoring_Version)) {
+        uintptr_t now =
+            _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
 #ifdef Py_GIL_DISABLED
-    if (_Py_atomic_load_uint64_acquire(version) == now) {
-        return 0;
-    }
-#else
-    if (*version == now) {
-        return 0;
-    }
-    if (!(now & (_PyMonitoring_ANY_LISTENS | _PyMonitoring_SCOPES_COUNT))) {
-        Py_ssize_t i = 0;
-        while (i < length && event_types[i] <= PY_MONITORING_EVENT_C_RAISE) {
-            i++;
+        uint64_t written = _Py_atomic_load_uint64_acquire(version);
+        if (written == now) {
+            return 0;
         }
-        if (i == length) {
+        /* Only memory that is new is no other thread's to write. */
+        if (written == 0 && !(now & _PyMonitoring_ANY_LISTENS)
+            && _Py_atomic_compare_exchange_uint64(version, &written,
+                                                  _PyMonitoring_WRITING))
+        {
+            memset(state_array, 0, (size_t)length * sizeof(*state_array));
+            _Py_atomic_store_uint64_release(version, now);
+            return 0;
+        }
+#else
+        if (*version == now) {
+            return 0;
+        }
+        if (!(now & _PyMonitoring_ANY_LISTENS)) {
             memset(state_array, 0, (size_t)length * sizeof(*state_array));
             *version = now;
             return 0;
         }
-    }
 #endif
+    }
     return PyMonitoring_EnterScope(state_array, version, event_types, length);
 }
 
 static inline int
 _PyMonitoring_ExitScope(void)
 {
-    uintptr_t now = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
-    return now & _PyMonitoring_SCOPES_COUNT ? PyMonitoring_ExitScope() : 0;
+    return 0;
 }
 
 #define PyMonitoring_EnterScope _PyMonitoring_EnterScope
@@ -194,6 +216,22 @@ PyAPI_FUNC(int)
 _PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset, PyObject *retval);
 PyAPI_FUNC(int)
+_PyMonitoring_FireCallReturnEvent(PyMonitoringState *state,
+                                  PyObject *codelike, int32_t offset,
+                                  PyObject *callable, PyObject *arg0)
+                                  _PyMonitoring_OPTIONAL;
+PyAPI_FUNC(int)
+_PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *callable,
+                                 PyObject *arg0) _PyMonitoring_OPTIONAL;
+PyAPI_FUNC(PyObject *)
+_PyMonitoring_Vectorcall(PyMonitoringState *call_state,
+                         PyMonitoringState *c_return_state,
+                         PyMonitoringState *c_raise_state, PyObject *codelike,
+                         int32_t offset, PyObject *callable,
+                         PyObject *const *args, size_t nargsf,
+                         PyObject *kwnames) _PyMonitoring_OPTIONAL;
+PyAPI_FUNC(int)
 _PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset);
 PyAPI_FUNC(int)
@@ -228,15 +266,16 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
 /* Fire an event.  What holds for all of these functions:
 
    state     The state of this event type, written by
-             PyMonitoring_EnterScope().  It decides which tools may be called;
-             the function decides what they are told, so a state may be fired
-             with another event than its own.
+             PyMonitoring_EnterScope().  It only gates: the function decides
+             which event this is, so a state may be fired with another event
+             than its own.
    codelike  The object that stands for this piece of foreign code; callbacks
              get it where Python code passes its code object.  Tools expect
              the attributes co_name, co_filename and co_firstlineno.  If it
              can be weakly referenced, a callback that returns DISABLE switches
-             off this location for its tool, and local events work; otherwise
-             DISABLE switches off the state until it is next written.
+             off this location for its tool, and local events work, both until
+             it dies or the garbage collector finds it dying; otherwise DISABLE
+             switches off the state until it is next written.
    offset    The producer's index of the location in codelike.  A negative
              one is a ValueError.
 
@@ -291,11 +330,8 @@ PyMonitoring_FirePyYieldEvent(PyMonitoringState *state, PyObject *codelike,
 }
 
 /* callable is about to be called.  arg0 is its first positional argument, or
-   sys.monitoring.MISSING when there is none.
-
-   While a tool has a callback for an answer, both are kept until the answer,
-   the exit of the scope, or the death of codelike; those of a Python function,
-   or a bound method of one, are not. */
+   sys.monitoring.MISSING when there is none.  PyMonitoring_Vectorcall() fires
+   this and what follows it. */
 static inline int
 PyMonitoring_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                            int32_t offset, PyObject *callable, PyObject *arg0)
@@ -354,16 +390,76 @@ PyMonitoring_FireBranchRightEvent(PyMonitoringState *state, PyObject *codelike,
                                         target_offset);
 }
 
-/* The answer to a CALL of anything but a Python function: it returned retval,
-   which is not passed on.  Callbacks get the callable and the first argument
-   of the newest CALL of this thread for codelike that has no answer yet, or
-   sys.monitoring.MISSING for both. */
+/* callable, which is neither a Python function nor a bound method of one,
+   returned.  offset, callable and arg0 are those of its CALL: a tool that
+   disabled the location for CALL does not get this either.  Does nothing where
+   the interpreter lacks it.  New in this version. */
+static inline int
+PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *callable,
+                                 PyObject *arg0)
+{
+    return _PyMonitoring_IS_ACTIVE(state)
+        && _PyMonitoring_HAS(_PyMonitoring_FireCallReturnEvent)
+        ? _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
+                                            arg0) : 0;
+}
+
+/* The same, but it raised the exception that is set, and which stays set.  With
+   none set this is a ValueError. */
+static inline int
+PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *callable,
+                                PyObject *arg0)
+{
+    return _PyMonitoring_IS_ACTIVE(state)
+        && _PyMonitoring_HAS(_PyMonitoring_FireCallRaiseEvent)
+        ? _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
+                                           arg0) : 0;
+}
+
+/* The first version of the two functions above.  Callbacks get
+   sys.monitoring.MISSING for callable and arg0; retval is not passed on. */
 static inline int
 PyMonitoring_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
                               int32_t offset, PyObject *retval)
 {
     return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval) : 0;
+}
+
+static inline int
+PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                             int32_t offset)
+{
+    return _PyMonitoring_IS_ACTIVE(state)
+        ? _PyMonitoring_FireCRaiseEvent(state, codelike, offset) : 0;
+}
+
+/* Call callable as PyObject_Vectorcall() does, and fire the events that belong
+   around it: CALL, and unless callable is a Python function or a bound method
+   of one C_RETURN or C_RAISE, at the offset of the CALL.
+
+   Return the result, a new reference, or NULL with an exception set, where one
+   of the callbacks raised too: callable was not called if one for CALL did, and
+   its result is released if one for C_RETURN did.  The states are those of
+   CALL, C_RETURN and C_RAISE; while that of CALL is not active, or where the
+   interpreter lacks this, it is the bare call.  kwnames may be NULL, and args
+   if there are none.  New in this version. */
+static inline PyObject *
+PyMonitoring_Vectorcall(PyMonitoringState *call_state,
+                        PyMonitoringState *c_return_state,
+                        PyMonitoringState *c_raise_state, PyObject *codelike,
+                        int32_t offset, PyObject *callable,
+                        PyObject *const *args, size_t nargsf,
+                        PyObject *kwnames)
+{
+    return _PyMonitoring_IS_ACTIVE(call_state)
+        && _PyMonitoring_HAS(_PyMonitoring_Vectorcall)
+        ? _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
+                                   codelike, offset, callable, args, nargsf,
+                                   kwnames)
+        : PyObject_Vectorcall(callable, args, nargsf, kwnames);
 }
 
 /* The events from here to PyUnwind report the exception that is set, and
@@ -405,16 +501,6 @@ PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
         ? _PyMonitoring_FireExceptionHandledEvent(state, codelike, offset) : 0;
 }
 
-/* The answer to a CALL of anything but a Python function: it raised the
-   exception that is set.  Callbacks get what those of C_RETURN do. */
-static inline int
-PyMonitoring_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
-                             int32_t offset)
-{
-    return _PyMonitoring_IS_ACTIVE(state)
-        ? _PyMonitoring_FireCRaiseEvent(state, codelike, offset) : 0;
-}
-
 /* The scope is left because of an exception. */
 static inline int
 PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
@@ -438,3 +524,5 @@ PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
 }
 
 #undef _PyMonitoring_IS_ACTIVE
+#undef _PyMonitoring_HAS
+#undef _PyMonitoring_OPTIONAL

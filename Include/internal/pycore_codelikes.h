@@ -13,42 +13,38 @@ extern "C" {
 #include "pycore_pyatomic_ft_wrappers.h"
 
 /* What monitoring tools chose for single code-likes: the locations that they
-   disabled, and local events.  It never keeps a code-like alive, and is
-   forgotten when the code-like dies.
+   disabled, and local events on what has no bytecode.  It never keeps a
+   code-like alive, and ends when the code-like dies.
 
    All functions need an attached thread state of the interpreter.  Sets of
    tools are bit masks, tool 0 being bit 0. */
 
 /* Hash tables, with power-of-two sizes and linear probing, that are read
-   without a lock: what is published in a slot stays valid, and a table that
-   grows is replaced as a whole.  On free-threaded builds memory is freed when
-   no thread can look at it any more. */
+   without a lock.  Empty slots are 0. */
 
 /* The locations that are disabled for one code-like: keys and, in the low 8
-   bits, the tools.  Empty slots are 0. */
+   bits, the tools.  A table that grows is replaced, and freed when no thread
+   can look at it any more. */
 struct _Py_location_table {
     size_t mask;                  // the number of slots less 1
     unsigned long long slots[1];
 };
 
-/* What is known of a code-like: a weak reference to it, which is looked at
-   where it is found.  So a death that was not told, which happens where memory
-   or the C stack is short, is noticed all the same. */
+/* What is known of a code-like.  Its address can be used again when it died:
+   only the reference says whether this is still about the object there. */
 struct _Py_codelike {
-    PyWeakReference ref;
-    PyObject *address;            // stays when the code-like died
+    PyObject *address;
+    PyWeakReference *ref;
     struct _Py_location_table *locations;
     union {
         size_t num_locations;
-        struct _Py_codelike *next_removed;
+        struct _Py_codelike *next_dropped;
     };
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
-    bool watched;                 // calls may wait for it
-    bool known;                   // it is in the table
 };
 
-/* By address.  Every slot has an entry.  That of an empty one, the state's
-   no_entry, has no address, nor has that of a code-like that was removed. */
+/* By address.  Entries are added in place; they are dropped, and the table
+   replaced, while the world is stopped. */
 struct _Py_codelike_table {
     size_t mask;                  // the number of slots less 1
     struct _Py_codelike *slots[1];
@@ -56,20 +52,11 @@ struct _Py_codelike_table {
 
 struct _Py_codelikes_state {
     PyMutex mutex;                // for changes, on free-threaded builds
-    bool changed;                 // what producers depend on, since locked
     struct _Py_codelike_table *table;   // NULL before the first use
-    struct _Py_codelike no_entry; // what is in empty slots, never written
-    size_t num_codelikes;
-    size_t num_used;              // slots that are not empty
+    size_t num_codelikes;         // in the table, dead ones included
     /* How often each tool was freed and taken since; odd where it is free. */
     uint32_t ownership[PY_MONITORING_TOOL_IDS];
-    PyObject *type;               // of the weak references, or NULL
-    PyObject *died;               // what they call
-    /* For each local event, how many code-likes each tool has it on. */
-    size_t local_counts[_PY_MONITORING_LOCAL_EVENTS][PY_MONITORING_TOOL_IDS];
-    /* The tools that have it on any. */
-    uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
-    /* Whether any location is disabled for it. */
+    /* Whether any location is disabled for an event. */
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
 };
 
@@ -102,31 +89,30 @@ _Py_codelike_location_hash(uint64_t key)
     return (size_t)(key * _Py_CODELIKES_HASH >> 32);
 }
 
-/* Return what is known of the code-like, or NULL.  There must have been one
-   that something is known of. */
+/* Return what is known of the code-like, or NULL. */
 static inline struct _Py_codelike *
 _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
 {
-    struct _Py_codelike_table *table =
-        FT_ATOMIC_LOAD_PTR_ACQUIRE(state->table);
-    size_t i = _Py_codelike_address_hash(codelike);
-    for (;; i++) {
+    struct _Py_codelike_table *table = state->table;
+    if (table == NULL) {
+        return NULL;
+    }
+    for (size_t i = _Py_codelike_address_hash(codelike);; i++) {
         struct _Py_codelike *found =
             FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i & table->mask]);
-        /* One that died refers to None, which may be what is looked for. */
+        if (found == NULL) {
+            return NULL;
+        }
         if (found->address == codelike
-            && FT_ATOMIC_LOAD_PTR_RELAXED(found->ref.wr_object) == codelike)
+            && FT_ATOMIC_LOAD_PTR_RELAXED(found->ref->wr_object) == codelike)
         {
             return found;
-        }
-        if (found == &state->no_entry) {
-            return NULL;
         }
     }
 }
 
 /* Return the tools for which the location, an offset or for LINE a line, is
-   disabled.  Some location of the event must be. */
+   disabled. */
 static inline uint8_t
 _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
                             PyObject *codelike, int event, int location)
@@ -137,9 +123,11 @@ _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
     }
     struct _Py_location_table *table =
         FT_ATOMIC_LOAD_PTR_ACQUIRE(entry->locations);
+    if (table == NULL) {
+        return 0;
+    }
     uint64_t key = _Py_codelike_location_key(event, location);
-    size_t i = _Py_codelike_location_hash(key);
-    for (;; i++) {
+    for (size_t i = _Py_codelike_location_hash(key);; i++) {
         /* The tools, where it is the key's. */
         uint64_t found =
             FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i & table->mask]) ^ key;
@@ -152,8 +140,7 @@ _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
     }
 }
 
-/* Return the tools that have the local event on the code-like.  Some tool must
-   have it on some code-like. */
+/* Return the tools that have the local event on the code-like. */
 static inline uint8_t
 _Py_codelike_local_tools(struct _Py_codelikes_state *state,
                          PyObject *codelike, int event)
@@ -162,16 +149,6 @@ _Py_codelike_local_tools(struct _Py_codelikes_state *state,
     return found == NULL
            ? 0 : FT_ATOMIC_LOAD_UINT8_RELAXED(found->local_tools[event]);
 }
-
-/* Keep other threads from changing what is known.  The functions below lock by
-   themselves. */
-#ifdef Py_GIL_DISABLED
-#  define _Py_CODELIKES_LOCK(STATE) PyMutex_Lock(&(STATE)->mutex)
-#  define _Py_CODELIKES_UNLOCK(STATE) PyMutex_Unlock(&(STATE)->mutex)
-#else
-#  define _Py_CODELIKES_LOCK(STATE) ((void)(STATE))
-#  define _Py_CODELIKES_UNLOCK(STATE) ((void)(STATE))
-#endif
 
 /* Return a number for the tool and for who owns it now. */
 static inline uint32_t
@@ -201,10 +178,6 @@ _Py_codelikes_is_owner(struct _Py_codelikes_state *state, uint32_t owner)
 extern int _Py_codelike_disable(
     PyInterpreterState *interp, PyObject *codelike, int event, int location,
     uint32_t owner);
-
-/* Have the death of the code-like, if it can be weakly referenced, end the
-   calls that wait for it.  Return 0 on success, and -1 with MemoryError set. */
-extern int _Py_codelike_watch(PyInterpreterState *interp, PyObject *codelike);
 
 /* Set the local events of a tool on the code-like.  Return 0 on success, and
    -1 with an exception set, TypeError if it cannot be weakly referenced;

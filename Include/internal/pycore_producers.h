@@ -8,34 +8,32 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-/* Which tools an interpreter has for the events of code that is not bytecode:
-   one place to look for what follows from global and local events and from
-   callbacks.  Sets of tools are bit masks, tool 0 being bit 0; tools 6 and 7
-   are never among them. */
+#include "pycore_instruments.h"   // _PY_MONITORING_EVENTS
 
-/* The tool to tell of an event, where one tool has a callback for it. */
-struct _Py_only_tool {
-    /* In the callback, a function or a method: what calls it.  NULL unless
-       every code-like and location is to be told; the rest is undefined then.
-       */
+/* Which tools an interpreter has for the events of code that is not bytecode:
+   all that follows from global events, callbacks and the use of local events.
+   It changes while the world is stopped, but for `vectorcall`, which can become
+   NULL.  Sets of tools are bit masks, tool 0 being bit 0; tools 6 and 7 are
+   never among them. */
+
+struct _Py_event_tools {
+    /* Where the only callback, a function or a method, has what calls it, if
+       it is to be called for every code-like and location; otherwise NULL, and
+       the callback and its tool's owner are undefined. */
     vectorcallfunc *vectorcall;
     PyObject *callback;
-    uint32_t owner;             /* of the tool: _Py_codelikes_owner() */
+    uint32_t owner;             /* _Py_codelikes_owner() */
+    uint8_t called;             /* that have a callback, and the event on */
+    uint8_t local;              /* those of them for some code-likes only */
+    uint8_t active;             /* what states of the event have */
 };
 
 struct _Py_producers {
-    /* That listen to the event of some code-like: what states are made of. */
-    uint8_t listeners[_PY_MONITORING_EVENTS];
-    /* Those of them that have a callback for it; for CALL, or an answer. */
-    uint8_t told[_PY_MONITORING_EVENTS];
-    /* That have a callback for C_RETURN or C_RAISE. */
-    uint8_t answered;
-    struct _Py_only_tool only[_PY_MONITORING_EVENTS];
-    /* Callbacks that were replaced while producers' callbacks ran. */
-    struct _Py_retired_callback *retired;
+    struct _Py_event_tools events[_PY_MONITORING_EVENTS];
+    uint8_t use_local;          /* that chose local events since taken */
 };
 
-/* Have the above follow a change of events or callbacks. */
+/* Have the above follow a change.  The world must be stopped. */
 extern void _PyMonitoring_UpdateProducers(PyInterpreterState *interp);
 
 /* Remove all callbacks: the interpreter ends. */
