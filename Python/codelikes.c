@@ -26,6 +26,15 @@ typedef struct _Py_location_table location_table;
 
 /* ------ The locations of a code-like ------ */
 
+/* What has no location; it is never written. */
+static const location_table no_locations = {0, {0}};
+
+static bool
+has_locations(codelike_entry *entry)
+{
+    return entry->locations != &no_locations;
+}
+
 /* Return the slot of the key, or the empty one where it belongs. */
 static unsigned long long *
 find_location(location_table *table, uint64_t key)
@@ -44,7 +53,7 @@ set_locations(codelike_entry *entry, location_table *table)
 {
     location_table *old = entry->locations;
     FT_ATOMIC_STORE_PTR_RELEASE(entry->locations, table);
-    if (old != NULL) {
+    if (old != &no_locations) {
         _PyMem_FreeDelayed(old);
     }
 }
@@ -52,7 +61,7 @@ set_locations(codelike_entry *entry, location_table *table)
 static void
 forget_locations(codelike_entry *entry)
 {
-    set_locations(entry, NULL);
+    set_locations(entry, (location_table *)&no_locations);
     entry->num_locations = 0;
 }
 
@@ -61,11 +70,12 @@ static int
 reserve_location(codelike_entry *entry)
 {
     location_table *old = entry->locations;
-    size_t old_slots = old != NULL ? old->mask + 1 : 0;
-    if ((entry->num_locations + 1) * 2 <= old_slots) {
+    if (has_locations(entry)
+        && (entry->num_locations + 1) * 2 <= old->mask + 1)
+    {
         return 0;
     }
-    size_t num_slots = old != NULL ? 2 * old_slots : 2;
+    size_t num_slots = 2 * (old->mask + 1);
     location_table *table = PyMem_Calloc(
         1, offsetof(location_table, slots)
            + num_slots * sizeof(table->slots[0]));
@@ -73,7 +83,7 @@ reserve_location(codelike_entry *entry)
         return -1;
     }
     table->mask = num_slots - 1;
-    for (size_t i = 0; i < old_slots; i++) {
+    for (size_t i = 0; i <= old->mask; i++) {
         if (old->slots[i] != 0) {
             *find_location(table, old->slots[i] & ~TOOLS_MASK) =
                 old->slots[i];
@@ -89,7 +99,7 @@ free_tool_of_locations(codelike_entry *entry, int tool)
 {
     location_table *table = entry->locations;
     uint32_t others = 0;
-    for (size_t i = 0; table != NULL && i <= table->mask; i++) {
+    for (size_t i = 0; has_locations(entry) && i <= table->mask; i++) {
         FT_ATOMIC_STORE_ULLONG_RELAXED(
             table->slots[i], table->slots[i] & ~(UINT64_C(1) << tool));
         if (table->slots[i] & TOOLS_MASK) {
@@ -108,9 +118,7 @@ static void
 free_entry(codelike_entry *entry)
 {
     Py_DECREF(entry->ref);
-    if (entry->locations != NULL) {
-        _PyMem_FreeDelayed(entry->locations);
-    }
+    forget_locations(entry);
     PyMem_Free(entry);
 }
 
@@ -129,6 +137,7 @@ new_entry(PyObject *codelike)
     }
     entry->address = codelike;
     entry->ref = (PyWeakReference *)ref;
+    entry->locations = (location_table *)&no_locations;
     return entry;
 }
 
@@ -144,7 +153,7 @@ is_needed(codelike_entry *entry)
             return true;
         }
     }
-    return entry->locations != NULL;
+    return has_locations(entry);
 }
 
 static bool
@@ -152,6 +161,12 @@ has_room(codelikes_state *state)
 {
     return state->table != NULL
            && (state->num_codelikes + 1) * 2 <= state->table->mask + 1;
+}
+
+static codelike_entry *
+find_codelike(codelikes_state *state, PyObject *codelike)
+{
+    return state->table != NULL ? _Py_codelike_find(state, codelike) : NULL;
 }
 
 static void
@@ -223,7 +238,7 @@ lock_entry(PyInterpreterState *interp, PyObject *codelike)
 {
     codelikes_state *state = &interp->codelikes;
     LOCK(state);
-    codelike_entry *entry = _Py_codelike_find(state, codelike);
+    codelike_entry *entry = find_codelike(state, codelike);
     if (entry != NULL) {
         return entry;
     }
@@ -235,7 +250,7 @@ lock_entry(PyInterpreterState *interp, PyObject *codelike)
     }
     for (;;) {
         LOCK(state);
-        entry = _Py_codelike_find(state, codelike);
+        entry = find_codelike(state, codelike);
         if (entry != NULL) {
             free_entry(made);
             return entry;
@@ -317,7 +332,7 @@ _Py_codelike_get_local_events(PyInterpreterState *interp, PyObject *codelike,
     codelikes_state *state = &interp->codelikes;
     uint32_t events = 0;
     LOCK(state);
-    codelike_entry *entry = _Py_codelike_find(state, codelike);
+    codelike_entry *entry = find_codelike(state, codelike);
     if (entry != NULL) {
         for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
             events |= (uint32_t)(entry->local_tools[event] >> tool & 1)

@@ -30,7 +30,7 @@ find_context(PyObject *start, PyObject *exc)
 /* Make the exception that is set carry the pending one: the place in its
    chain of contexts is before what was being handled when pending was set.
    Steals the reference to pending, which may be NULL. */
-static void
+static Py_NO_INLINE void
 chain_pending_exception(PyThreadState *tstate, PyObject *pending)
 {
     PyObject *raised = tstate->current_exception;
@@ -73,6 +73,23 @@ static inline Py_ALWAYS_INLINE int
 event_group(int event)
 {
     return (1 << event) & C_RETURN_EVENTS ? PY_MONITORING_EVENT_CALL : event;
+}
+
+static inline Py_ALWAYS_INLINE int
+num_arguments(int event)
+{
+    switch (event) {
+        case PY_MONITORING_EVENT_PY_START:
+        case PY_MONITORING_EVENT_PY_RESUME:
+        case PY_MONITORING_EVENT_LINE:
+            return 2;
+        case PY_MONITORING_EVENT_CALL:
+        case PY_MONITORING_EVENT_C_RETURN:
+        case PY_MONITORING_EVENT_C_RAISE:
+            return 4;
+        default:
+            return 3;
+    }
 }
 
 static uint8_t
@@ -141,9 +158,8 @@ uintptr_t _PyMonitoring_Version = _PyMonitoring_VERSION_STEP;
 
 /* Have all states be written again. */
 static void
-step_version(void)
+step_version_unlocked(void)
 {
-    HEAD_LOCK(&_PyRuntime);
     uintptr_t version = _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
     version &= ~(uintptr_t)_PyMonitoring_ANY_LISTENS;
     version += _PyMonitoring_VERSION_STEP;
@@ -154,20 +170,18 @@ step_version(void)
          interp != NULL; interp = interp->next)
     {
         for (int event = 0; event < _PY_MONITORING_EVENTS; event++) {
-            if (FT_ATOMIC_LOAD_UINT8_RELAXED(
-                    interp->producers.events[event].active))
-            {
+            if (interp->producers.states[event].active) {
                 version |= _PyMonitoring_ANY_LISTENS;
             }
         }
     }
     _Py_atomic_store_uintptr_release(&_PyMonitoring_Version, version);
-    HEAD_UNLOCK(&_PyRuntime);
 }
 
-void
-_PyMonitoring_UpdateProducers(PyInterpreterState *interp)
+static void
+update_producers_unlocked(PyInterpreterState *interp)
 {
+    struct _Py_producers *producers = &interp->producers;
     bool changed = false;
     uint8_t in_use = tools_in_use(interp);
     uint8_t call_callbacks =
@@ -178,24 +192,36 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
         if (event == PY_MONITORING_EVENT_INSTRUCTION) {
             continue;
         }
-        struct _Py_event_tools *tools = &interp->producers.events[event];
+        struct _Py_event_tools *tools = &producers->events[event];
         int group = event_group(event);
         uint8_t on = interp->monitors.tools[group] & PRODUCER_TOOLS;
         uint8_t callbacks = tools_with_callback(interp, event);
         uint8_t local = PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
                         ? in_use & ~on : 0;
+        tools->called = (on | local) & callbacks;
+        tools->local = local & callbacks;
+        tools->event = event;
+        tools->group = group;
+        tools->nargs = num_arguments(event);
+        update_only_callback(interp, event);
         /* PyMonitoring_Vectorcall() looks at the state of CALL alone. */
         uint8_t active = on | (local & (event == PY_MONITORING_EVENT_CALL
                                         ? call_callbacks : callbacks));
-        changed |= active != tools->active;
-        tools->called = (on | local) & callbacks;
-        tools->local = local & callbacks;
-        FT_ATOMIC_STORE_UINT8_RELAXED(tools->active, active);
-        update_only_callback(interp, event);
+        changed |= active != producers->states[event].active;
+        producers->states[event].active = active;
     }
     if (changed) {
-        step_version();
+        step_version_unlocked();
     }
+}
+
+void
+_PyMonitoring_UpdateProducers(PyInterpreterState *interp)
+{
+    /* Interpreters look at each other's states. */
+    HEAD_LOCK(&_PyRuntime);
+    update_producers_unlocked(interp);
+    HEAD_UNLOCK(&_PyRuntime);
 }
 
 /* The header has inline functions for the usual paths. */
@@ -224,9 +250,15 @@ begin_writing(uint64_t *version, uint64_t now)
     }
 }
 
+#  define WRITE_STATE(STATE, VALUE) \
+    do { \
+        _Py_atomic_store_uint8_relaxed(&(STATE)->active, (VALUE).active); \
+        _Py_atomic_store_uint8_relaxed(&(STATE)->opaque, (VALUE).opaque); \
+    } while (0)
 #  define END_WRITING(PLACE, VERSION) \
     _Py_atomic_store_uint64_release(PLACE, VERSION)
 #else
+#  define WRITE_STATE(STATE, VALUE) (*(STATE) = (VALUE))
 #  define END_WRITING(PLACE, VERSION) (*(PLACE) = (VERSION))
 
 static inline bool
@@ -236,11 +268,44 @@ begin_writing(uint64_t *version, uint64_t now)
 }
 #endif
 
-static inline Py_ALWAYS_INLINE void
-write_state(PyMonitoringState *state, uint8_t active)
+/* Write the states up to the end of the array, or to the first event type that
+   is none; return how many are left. */
+static inline Py_ALWAYS_INLINE Py_ssize_t
+write_states(PyMonitoringState *state_array, const uint8_t *event_types,
+             Py_ssize_t length, const PyMonitoringState *states)
 {
-    FT_ATOMIC_STORE_UINT8_RELAXED(state->active, active);
-    FT_ATOMIC_STORE_UINT8_RELAXED(state->opaque, 0);
+    /* To count up to 0 saves an instruction for each state. */
+    state_array += length;
+    event_types += length;
+    Py_ssize_t i = -length;
+    for (; i < 0 && event_types[i] < _PY_MONITORING_EVENTS; i++) {
+        WRITE_STATE(&state_array[i], states[event_types[i]]);
+    }
+    return -i;
+}
+
+/* One of the event types is none: switch off all states.  As in the inline
+   functions, that is an error only while a tool listens. */
+static Py_NO_INLINE int
+refuse_scope(PyMonitoringState *state_array, uint64_t *version,
+             const uint8_t *event_types, Py_ssize_t length, Py_ssize_t left,
+             uint64_t now)
+{
+    for (Py_ssize_t i = 0; i < length; i++) {
+        WRITE_STATE(&state_array[i], ((PyMonitoringState){0}));
+    }
+    if (!(now & _PyMonitoring_ANY_LISTENS)) {
+        END_WRITING(version, now);
+        return 0;
+    }
+    END_WRITING(version, 0);
+    PyThreadState *tstate = _PyThreadState_GET();
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    PyErr_Format(PyExc_ValueError,
+                 "event_types[%zd] is %d, which is no event type",
+                 length - left, event_types[length - left]);
+    chain_pending_exception(tstate, pending);
+    return -1;
 }
 
 int
@@ -248,32 +313,19 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                         const uint8_t *event_types, Py_ssize_t length)
 {
     assert(length >= 0);
-    PyThreadState *tstate = _PyThreadState_GET();
-    const struct _Py_event_tools *events = tstate->interp->producers.events;
     uintptr_t now = _Py_atomic_load_uintptr_acquire(&_PyMonitoring_Version);
     if (!begin_writing(version, now)) {
         return 0;
     }
-    Py_ssize_t i = 0;
-    for (; i < length && event_types[i] < _PY_MONITORING_EVENTS; i++) {
-        write_state(&state_array[i], FT_ATOMIC_LOAD_UINT8_RELAXED(
-                                         events[event_types[i]].active));
+    Py_ssize_t left = write_states(
+        state_array, event_types, length,
+        _PyThreadState_GET()->interp->producers.states);
+    if (left > 0) {
+        return refuse_scope(state_array, version, event_types, length, left,
+                            now);
     }
-    if (i == length) {
-        END_WRITING(version, now);
-        return 0;
-    }
-    Py_ssize_t unknown = i;
-    for (i = 0; i < length; i++) {
-        write_state(&state_array[i], 0);
-    }
-    END_WRITING(version, 0);
-    PyObject *pending = _PyErr_GetRaisedException(tstate);
-    PyErr_Format(PyExc_ValueError,
-                 "event_types[%zd] is %d, which is no event type", unknown,
-                 event_types[unknown]);
-    chain_pending_exception(tstate, pending);
-    return -1;
+    END_WRITING(version, now);
+    return 0;
 }
 
 int
@@ -319,14 +371,14 @@ keep_running_callback(PyInterpreterState *interp, PyObject *callback)
     HEAD_UNLOCK(&_PyRuntime);
 }
 
-/* No callback runs any more that enter_callback() was called for. */
+/* The callback that the thread says it runs has returned. */
 static inline Py_ALWAYS_INLINE void
-leave_callback(PyThreadState *tstate, PyObject *callback)
+leave_callback(PyThreadState *tstate)
 {
-    PyObject *running = *running_callback(tstate);
+    uintptr_t running = (uintptr_t)*running_callback(tstate);
     *running_callback(tstate) = NULL;
-    if (running != callback) {
-        Py_DECREF(callback);
+    if (running & REPLACED) {
+        _Py_DecRef((PyObject *)(running & ~(uintptr_t)REPLACED));
     }
 }
 
@@ -351,14 +403,12 @@ _PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
    does not return None is in memory, not in registers. */
 typedef struct {
     /* args[0] is free for the callee, as PY_VECTORCALL_ARGUMENTS_OFFSET asks;
-       then come the code-like, the number as an int, and the rest. */
+       then come the code-like, the number as an int, and up to two more. */
     PyObject *args[5];
-    Py_ssize_t nargs;
     PyMonitoringState *state;
-    int event;
+    const struct _Py_event_tools *tools;
     int number;                 /* the offset or line, which can be disabled */
-    PyObject *callback;
-    uint32_t owner;             /* of its tool */
+    uint32_t owner;             /* of the tool whose callback runs */
 } fired_event;
 
 /* Some location of the event is disabled: no callback is for all of them. */
@@ -380,7 +430,7 @@ static int
 disable(PyInterpreterState *interp, fired_event *e)
 {
     int tool = _Py_codelikes_tool(e->owner);
-    int event = e->event;
+    int event = e->tools->event;
     if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event)) {
         /* Left in place, the callback would raise again and again, that of a
            freed tool too; but it may be that of the next owner by now. */
@@ -413,10 +463,11 @@ disable(PyInterpreterState *interp, fired_event *e)
 /* Do what the result of a callback says: it raised, or returned DISABLE.
    Steals the reference to the result.  Return -1 with an exception set on
    failure. */
-static int
-take_result(PyThreadState *tstate, fired_event *e, PyObject *res)
+static Py_NO_INLINE int
+take_result(PyThreadState *tstate, fired_event *e, PyObject *callback,
+            PyObject *res)
 {
-    res = _Py_CheckFunctionResult(tstate, e->callback, res, NULL);
+    res = _Py_CheckFunctionResult(tstate, callback, res, NULL);
     if (res == NULL) {
         return -1;
     }
@@ -424,16 +475,30 @@ take_result(PyThreadState *tstate, fired_event *e, PyObject *res)
     return res == &_PyInstrumentation_DISABLE ? disable(tstate->interp, e) : 0;
 }
 
-static PyObject *
-call_callback(PyThreadState *tstate, fired_event *e)
+/* The callbacks of an event ran, and failed if err is negative: have the
+   exception that was set before, which may be NULL, set again. */
+static inline Py_ALWAYS_INLINE int
+end_event(PyThreadState *tstate, PyObject *pending, int err)
 {
-    vectorcallfunc vectorcall = _PyVectorcall_FunctionInline(e->callback);
-    if (vectorcall == NULL) {
-        return _PyObject_MakeTpCall(tstate, e->callback, e->args + 1, e->nargs,
-                                    NULL);
+    if (err < 0) {
+        chain_pending_exception(tstate, pending);
+        return -1;
     }
-    return vectorcall(e->callback, e->args + 1,
-                      e->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    assert(tstate->current_exception == NULL);
+    tstate->current_exception = pending;
+    return 0;
+}
+
+static inline PyObject *
+call_callback(PyThreadState *tstate, PyObject *callback, PyObject **args,
+              Py_ssize_t nargs)
+{
+    vectorcallfunc vectorcall = _PyVectorcall_FunctionInline(callback);
+    if (vectorcall == NULL) {
+        return _PyObject_MakeTpCall(tstate, callback, args + 1, nargs, NULL);
+    }
+    return vectorcall(callback, args + 1,
+                      nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
 static PyObject *
@@ -445,143 +510,265 @@ new_stop_iteration(PyObject *value)
     return PyObject_CallOneArg(PyExc_StopIteration, value);
 }
 
-/* Call the tools, of which there is one at least, with no exception set. */
-static int
-call_tools(PyThreadState *tstate, uint8_t tools, fired_event *e)
+/* Return an int that needs no release, or NULL. */
+static inline Py_ALWAYS_INLINE PyObject *
+ready_number(int number)
 {
-    PyInterpreterState *interp = tstate->interp;
-    PyObject *stop = NULL;
-    if (e->event == PY_MONITORING_EVENT_STOP_ITERATION) {
-        stop = e->args[3] = new_stop_iteration(e->args[3]);
-        if (stop == NULL) {
-            return -1;
-        }
+    if ((unsigned)number >= _PY_NSMALLPOSINTS) {
+        return NULL;
     }
-    bool is_nested = *running_callback(tstate) != NULL;
-    int old_what = tstate->what_event;
-    int err = 0;
-    tstate->tracing++;
-    tstate->what_event = PRODUCER_EVENT;
-    do {
-        int tool = most_significant_bit(tools);
-        tools ^= 1 << tool;
-        PyObject *callback = interp->monitoring_callables[tool][e->event];
-        if (callback == NULL) {
-            continue;
-        }
-        e->callback = callback;
-        e->owner = _Py_codelikes_owner(&interp->codelikes, tool);
-        if (is_nested) {
-            Py_INCREF(callback);
-        }
-        else {
-            *running_callback(tstate) = callback;
-        }
-        err = take_result(tstate, e, call_callback(tstate, e));
-        if (is_nested) {
-            Py_DECREF(callback);
-        }
-        else {
-            leave_callback(tstate, callback);
-        }
-    } while (tools && err == 0);
-    tstate->what_event = old_what;
-    tstate->tracing--;
-    Py_XDECREF(stop);
-    return err;
+    return (PyObject *)&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS
+                                           + (unsigned)number];
 }
 
-/* Do what call_tools() does for one callback that is called for every code-like
-   and location, while none runs in the thread. */
-static inline Py_ALWAYS_INLINE int
-call_only_callback(PyThreadState *tstate, const struct _Py_event_tools *tools,
-                   vectorcallfunc *vectorcall, fired_event *e)
-{
-    PyObject *callback = tools->callback;
-    e->callback = callback;
-    e->owner = tools->owner;
-    *running_callback(tstate) = callback;
-    tstate->tracing++;
-    tstate->what_event = PRODUCER_EVENT;
-    PyObject *res = (*vectorcall)(callback, e->args + 1,
-                                  e->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                  NULL);
-    int err = 0;
-    if (res == NULL || res == &_PyInstrumentation_DISABLE
-        || tstate->current_exception != NULL)
-    {
-        err = take_result(tstate, e, res);
-    }
-    else if (res != Py_None) {
-        Py_DECREF(res);
-    }
-    tstate->what_event = NO_EVENT;
-    tstate->tracing--;
-    leave_callback(tstate, e->callback);
-    return err;
-}
-
-/* ------ Events ------ */
-
-/* Call the tools of an event, which has nargs arguments: the code-like, the
-   number, and of the further two those that it needs.  `what` is made by
-   what_to_call(), so that all arguments are in registers. */
+/* Call the tools of an event, of which there is one at least.  arg3 and arg4
+   are for the events that have them.  `what` is made by what_to_call(), so that
+   all arguments are in registers. */
 static Py_NO_INLINE int
-call_event(PyMonitoringState *state, PyObject *codelike, int number,
+call_tools(PyMonitoringState *state, PyObject *codelike, int number,
            PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     if (tstate->tracing) {
         return 0;
     }
-    fired_event e;
-    e.args[1] = codelike;
-    e.args[3] = arg3;
-    e.args[4] = arg4;
-    e.nargs = what >> 16;
-    e.state = state;
-    e.event = what >> 8 & 0xff;
-    e.number = number;
+    PyInterpreterState *interp = tstate->interp;
+    uint8_t tools = what & 0xff;
+    fired_event e = {
+        .args = {NULL, codelike, PyLong_FromLong(number), arg3, arg4},
+        .state = state,
+        .tools = &interp->producers.events[what >> 8],
+        .number = number,
+    };
+    int event = e.tools->event;
     PyObject *pending = tstate->current_exception;
-    tstate->current_exception = NULL;
+    PyObject *number_obj = e.args[2];
+    PyObject *stop = NULL;
+    bool is_nested = *running_callback(tstate) != NULL;
+    int old_what = tstate->what_event;
     int err = -1;
-    PyObject *number_obj = e.args[2] = PyLong_FromLong(number);
-    if (number_obj != NULL) {
-        struct _Py_event_tools *tools =
-            &tstate->interp->producers.events[e.event];
-        vectorcallfunc *vectorcall =
-            FT_ATOMIC_LOAD_PTR_RELAXED(tools->vectorcall);
-        if (vectorcall != NULL && tstate->what_event == NO_EVENT
-            && *running_callback(tstate) == NULL)
-        {
-            err = call_only_callback(tstate, tools, vectorcall, &e);
+    tstate->current_exception = NULL;
+    if (number_obj == NULL) {
+        goto done;
+    }
+    if (event == PY_MONITORING_EVENT_STOP_ITERATION) {
+        stop = e.args[3] = new_stop_iteration(arg3);
+        if (stop == NULL) {
+            goto done;
+        }
+    }
+    err = 0;
+    tstate->tracing++;
+    tstate->what_event = PRODUCER_EVENT;
+    do {
+        int tool = most_significant_bit(tools);
+        tools ^= 1 << tool;
+        PyObject *callback = interp->monitoring_callables[tool][event];
+        if (callback == NULL) {
+            continue;
+        }
+        e.owner = _Py_codelikes_owner(&interp->codelikes, tool);
+        if (is_nested) {
+            Py_INCREF(callback);
         }
         else {
-            err = call_tools(tstate, what & 0xff, &e);
+            *running_callback(tstate) = callback;
         }
-        Py_DECREF(number_obj);
-    }
-    if (err < 0) {
-        chain_pending_exception(tstate, pending);
-        return -1;
-    }
-    assert(tstate->current_exception == NULL);
-    tstate->current_exception = pending;
-    return 0;
+        PyObject *res = call_callback(tstate, callback, e.args,
+                                      e.tools->nargs);
+        if (res != Py_None || tstate->current_exception != NULL) {
+            err = take_result(tstate, &e, callback, res);
+        }
+        if (is_nested) {
+            Py_DECREF(callback);
+        }
+        else {
+            leave_callback(tstate);
+        }
+    } while (tools && err == 0);
+    tstate->what_event = old_what;
+    tstate->tracing--;
+done:
+    Py_XDECREF(number_obj);
+    Py_XDECREF(stop);
+    return end_event(tstate, pending, err);
 }
 
 static inline Py_ALWAYS_INLINE uint32_t
-what_to_call(uint8_t tools, int event, int nargs)
+what_to_call(uint8_t tools, int event)
 {
-    return (uint32_t)nargs << 16 | event << 8 | tools;
+    return (uint32_t)event << 8 | tools;
 }
 
-/* The arguments of an event are wrong. */
+/* The only callback of an event did not simply return an object. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
+end_only_callback(PyThreadState *tstate, fired_event *e,
+                  PyObject *res, PyObject *pending)
+{
+    uintptr_t running = (uintptr_t)*running_callback(tstate);
+    int err = take_result(
+        tstate, e, (PyObject *)(running & ~(uintptr_t)REPLACED), res);
+    leave_callback(tstate);
+    tstate->what_event = NO_EVENT;
+    tstate->tracing--;
+    return end_event(tstate, pending, err);
+}
+
+/* Do what call_tools() does where only one callback is to be called, whatever
+   the code-like and location.  It is inline for the number of arguments. */
+static inline Py_ALWAYS_INLINE int
+call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
+                   PyObject *arg3, PyObject *arg4, vectorcallfunc *vectorcall,
+                   PyThreadState *tstate, const struct _Py_event_tools *tools,
+                   Py_ssize_t nargs)
+{
+    PyObject *pending = tstate->current_exception;
+    PyObject *number_obj = ready_number(number);
+    if (number_obj == NULL || tstate->tracing
+        || tstate->what_event != NO_EVENT || *running_callback(tstate) != NULL
+        || (nargs == 2 && pending != NULL))
+    {
+        return call_tools(state, codelike, number, arg3, arg4,
+                          what_to_call(tools->called, tools->event));
+    }
+    fired_event e;
+    e.args[1] = codelike;
+    e.args[2] = number_obj;
+    if (nargs > 2) {
+        e.args[3] = arg3;
+        e.args[4] = arg4;
+        tstate->current_exception = NULL;
+    }
+    e.state = state;
+    e.tools = tools;
+    e.number = number;
+    e.owner = tools->owner;
+    *running_callback(tstate) = tools->callback;
+    tstate->tracing++;
+    tstate->what_event = PRODUCER_EVENT;
+    PyObject *res = (*vectorcall)(tools->callback, e.args + 1,
+                                  nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                  NULL);
+    if (res == Py_None && tstate->current_exception == NULL) {
+        goto done;
+    }
+    if (res == NULL || res == &_PyInstrumentation_DISABLE
+        || tstate->current_exception != NULL)
+    {
+        return end_only_callback(tstate, &e, res, pending);
+    }
+    Py_DECREF(res);
+done:
+    leave_callback(tstate);
+    tstate->what_event = NO_EVENT;
+    tstate->tracing--;
+    if (nargs > 2) {
+        tstate->current_exception = pending;
+    }
+    return 0;
+}
+
 static Py_NO_INLINE int
-refuse_event(int event, int32_t offset)
+call_only_2(PyMonitoringState *state, PyObject *codelike, int number,
+            const struct _Py_event_tools *tools, vectorcallfunc *vectorcall,
+            PyThreadState *tstate)
+{
+    return call_only_callback(state, codelike, number, NULL, NULL, vectorcall,
+                              tstate, tools, 2);
+}
+
+static Py_NO_INLINE int
+call_only_3(PyMonitoringState *state, PyObject *codelike, int number,
+            PyObject *arg3, vectorcallfunc *vectorcall,
+            const struct _Py_event_tools *tools)
+{
+    return call_only_callback(state, codelike, number, arg3, NULL, vectorcall,
+                              _PyThreadState_GET(), tools, 3);
+}
+
+/* A seventh argument would not be in a register: nothing came between since
+   vectorcall was not NULL, but on the free-threaded build a DISABLE. */
+static Py_NO_INLINE int
+call_only_4(PyMonitoringState *state, PyObject *codelike, int number,
+            PyObject *arg3, PyObject *arg4,
+            const struct _Py_event_tools *tools)
+{
+    vectorcallfunc *vectorcall = FT_ATOMIC_LOAD_PTR_RELAXED(tools->vectorcall);
+    if (vectorcall == NULL) {
+        return call_tools(state, codelike, number, arg3, arg4,
+                          what_to_call(tools->called, tools->event));
+    }
+    return call_only_callback(state, codelike, number, arg3, arg4, vectorcall,
+                              _PyThreadState_GET(), tools, 4);
+}
+
+/* ------ Events ------ */
+
+static bool
+has_bytecode(PyObject *codelike)
+{
+    return PyCode_Check(codelike)
+        && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
+}
+
+/* Return the tools that have the local event on a code object. */
+static uint8_t
+local_tools_of_code(PyInterpreterState *interp, PyObject *code, int group)
+{
+    if (!has_bytecode(code)) {
+        return _Py_codelike_local_tools(&interp->codelikes, code, group);
+    }
+    _PyCoMonitoringData *data =
+        FT_ATOMIC_LOAD_PTR_ACQUIRE(((PyCodeObject *)code)->_co_monitoring);
+    return data == NULL ? 0 : data->local_monitors.tools[group];
+}
+
+/* Call the tools of an event of a code object, some of which only if they have
+   local events on it. */
+static Py_NO_INLINE int
+call_tools_of_code(PyMonitoringState *state, PyObject *code, int number,
+                   PyObject *arg3, PyObject *arg4, uint32_t what)
+{
+    PyInterpreterState *interp = _PyInterpreterState_GET();
+    const struct _Py_event_tools *tools = &interp->producers.events[what >> 8];
+    what &= ~(uint32_t)tools->local
+            | local_tools_of_code(interp, code, tools->group);
+    return (what & 0xff) == 0
+           ? 0 : call_tools(state, code, number, arg3, arg4, what);
+}
+
+static bool
+is_disabled_anywhere(PyInterpreterState *interp, int group)
+{
+    return PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
+        && FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[group]);
+}
+
+/* The arguments of an event are wrong: that is an error if a tool is to be
+   called. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
+refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
+             int number, int event)
 {
     PyThreadState *tstate = _PyThreadState_GET();
-    if (tstate->tracing) {
+    PyInterpreterState *interp = tstate->interp;
+    const struct _Py_event_tools *event_tools =
+        &interp->producers.events[event];
+    int group = event_tools->group;
+    uint8_t tools =
+        _Py_atomic_load_uint8_relaxed(&state->active) & event_tools->called;
+    if (is_disabled_anywhere(interp, group)) {
+        tools &= ~_Py_codelike_disabled_tools(&interp->codelikes, codelike,
+                                              group, number);
+    }
+    if (tools & event_tools->local) {
+        tools &= ~event_tools->local
+                 | (PyCode_Check(codelike)
+                    ? local_tools_of_code(interp, codelike, group)
+                    : _Py_codelike_local_tools(&interp->codelikes, codelike,
+                                               group));
+    }
+    if (tools == 0 || tstate->tracing) {
         return 0;
     }
     PyObject *pending = _PyErr_GetRaisedException(tstate);
@@ -598,46 +785,6 @@ refuse_event(int event, int32_t offset)
     return -1;
 }
 
-static bool
-has_bytecode(PyObject *codelike)
-{
-    return PyCode_Check(codelike)
-        && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
-}
-
-/* Return the tools that have the local event on the code-like. */
-static inline uint8_t
-local_tools(PyInterpreterState *interp, PyObject *codelike, int event)
-{
-    if (has_bytecode(codelike)) {
-        _PyCoMonitoringData *data =
-            FT_ATOMIC_LOAD_PTR_ACQUIRE(((PyCodeObject *)codelike)->_co_monitoring);
-        return data == NULL ? 0 : data->local_monitors.tools[event];
-    }
-    return _Py_codelike_local_tools(&interp->codelikes, codelike, event);
-}
-
-/* Return the tools among those given that listen to the code-like and did not
-   disable the location. */
-static inline Py_ALWAYS_INLINE uint8_t
-listening_tools(PyInterpreterState *interp, uint8_t tools, int event,
-                PyObject *codelike, int number)
-{
-    int group = event_group(event);
-    if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(group)) {
-        return tools;
-    }
-    uint8_t local = tools & interp->producers.events[event].local;
-    if (local) {
-        tools &= ~local | local_tools(interp, codelike, group);
-    }
-    if (FT_ATOMIC_LOAD_UINT8_RELAXED(interp->codelikes.has_disabled[group])) {
-        tools &= ~_Py_codelike_disabled_tools(&interp->codelikes, codelike,
-                                              group, number);
-    }
-    return tools;
-}
-
 static inline Py_ALWAYS_INLINE bool
 reports_exception(int event)
 {
@@ -650,41 +797,82 @@ reports_exception(int event)
 }
 
 /* What all functions of the API do.  It is inline for what is known of each:
-   the event, and whether it has further arguments. */
+   the event, and which arguments it has. */
 static inline Py_ALWAYS_INLINE int
 fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
-     int number, int nargs, PyObject *arg3, PyObject *arg4)
+     int number, PyObject *arg3, PyObject *arg4)
 {
     assert(codelike != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
-    uint8_t tools = FT_ATOMIC_LOAD_UINT8_RELAXED(state->active)
-                    & interp->producers.events[event].called;
-    if (tools == 0) {
+    const struct _Py_event_tools *event_tools =
+        &interp->producers.events[event];
+    if (!(FT_ATOMIC_LOAD_UINT8_RELAXED(state->active) & event_tools->called)) {
         return 0;
-    }
-    tools = listening_tools(interp, tools, event, codelike, number);
-    if (tools == 0) {
-        return 0;
-    }
-    if (offset < 0 || (reports_exception(event)
-                       && tstate->current_exception == NULL))
-    {
-        return refuse_event(event, offset);
     }
     if (reports_exception(event) && event != PY_MONITORING_EVENT_C_RAISE) {
         /* Borrowed: it is pending, and kept. */
         arg3 = tstate->current_exception;
     }
-    return call_event(state, codelike, number, arg3, arg4,
-                      what_to_call(tools, event, nargs));
+    if (offset < 0 || (reports_exception(event)
+                       && tstate->current_exception == NULL))
+    {
+        return refuse_event(state, codelike, offset, number, event);
+    }
+    vectorcallfunc *vectorcall =
+        FT_ATOMIC_LOAD_PTR_RELAXED(event_tools->vectorcall);
+    if (vectorcall != NULL) {
+        switch (num_arguments(event)) {
+            case 2:
+                return call_only_2(state, codelike, number, event_tools,
+                                   vectorcall, tstate);
+            case 3:
+                return call_only_3(state, codelike, number, arg3, vectorcall,
+                                   event_tools);
+            default:
+                return call_only_4(state, codelike, number, arg3, arg4,
+                                   event_tools);
+        }
+    }
+    /* Atomic, so that this is not merged with the load above, and what that
+       gave is kept in no register. */
+    uint8_t tools;
+    if (is_disabled_anywhere(interp, event_group(event))) {
+        uint8_t disabled = _Py_codelike_disabled_tools(
+            &interp->codelikes, codelike, event_group(event), number);
+        tools = _Py_atomic_load_uint8_relaxed(&state->active)
+                & event_tools->called & ~disabled;
+        if (tools == 0) {
+            return 0;
+        }
+    }
+    else {
+        tools = _Py_atomic_load_uint8_relaxed(&state->active)
+                & event_tools->called;
+    }
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event_group(event))
+        && event_tools->local)
+    {
+        if (PyCode_Check(codelike)) {
+            return call_tools_of_code(state, codelike, number, arg3, arg4,
+                                      what_to_call(tools, event));
+        }
+        tools &= ~event_tools->local
+                 | _Py_codelike_local_tools(&interp->codelikes, codelike,
+                                            event_group(event));
+        if (tools == 0) {
+            return 0;
+        }
+    }
+    return call_tools(state, codelike, number, arg3, arg4,
+                      what_to_call(tools, event));
 }
 
 static inline Py_ALWAYS_INLINE int
 fire_plain(PyMonitoringState *state, int event, PyObject *codelike,
            int32_t offset)
 {
-    return fire(state, event, codelike, offset, offset, 2, NULL, NULL);
+    return fire(state, event, codelike, offset, offset, NULL, NULL);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -692,14 +880,14 @@ fire_value(PyMonitoringState *state, int event, PyObject *codelike,
            int32_t offset, PyObject *value)
 {
     assert(value != NULL);
-    return fire(state, event, codelike, offset, offset, 3, value, NULL);
+    return fire(state, event, codelike, offset, offset, value, NULL);
 }
 
 static inline Py_ALWAYS_INLINE int
 fire_exception(PyMonitoringState *state, int event, PyObject *codelike,
                int32_t offset)
 {
-    return fire(state, event, codelike, offset, offset, 3, NULL, NULL);
+    return fire(state, event, codelike, offset, offset, NULL, NULL);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -707,7 +895,7 @@ fire_call(PyMonitoringState *state, int event, PyObject *codelike,
           int32_t offset, PyObject *callable, PyObject *arg0)
 {
     assert(callable != NULL && arg0 != NULL);
-    return fire(state, event, codelike, offset, offset, 4, callable, arg0);
+    return fire(state, event, codelike, offset, offset, callable, arg0);
 }
 
 int
@@ -752,7 +940,7 @@ int
 _PyMonitoring_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
                             int32_t offset, int lineno)
 {
-    return fire(state, PY_MONITORING_EVENT_LINE, codelike, offset, lineno, 2,
+    return fire(state, PY_MONITORING_EVENT_LINE, codelike, offset, lineno,
                 NULL, NULL);
 }
 
@@ -899,14 +1087,6 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
 /* ------ What sys.monitoring does for code-likes ------ */
 
 static void
-update_producers(PyInterpreterState *interp)
-{
-    _PyEval_StopTheWorld(interp);
-    _PyMonitoring_UpdateProducers(interp);
-    _PyEval_StartTheWorld(interp);
-}
-
-static void
 free_producers_tool(PyInterpreterState *interp, int tool_id)
 {
     _Py_codelikes_free_tool(interp, tool_id);
@@ -920,9 +1100,13 @@ static void
 restart_producers(PyInterpreterState *interp)
 {
     _Py_codelikes_restart(interp);
-    update_producers(interp);
+    _PyEval_StopTheWorld(interp);
+    HEAD_LOCK(&_PyRuntime);
+    update_producers_unlocked(interp);
     /* What DISABLE did to states ends. */
-    step_version();
+    step_version_unlocked();
+    HEAD_UNLOCK(&_PyRuntime);
+    _PyEval_StartTheWorld(interp);
 }
 
 static int

@@ -60,15 +60,14 @@ struct _Py_codelikes_state {
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
 };
 
-/* Of the odd multipliers that were tried, this one needs the fewest probes for
-   few and many lines in a row, several events at each of them, and strides; it
-   does well for addresses, too. */
-#define _Py_CODELIKES_HASH UINT64_C(0x6766F5856D9D9D49)
+/* Of the odd multipliers of 31 bits that were tried, which an instruction can
+   hold, these need the fewest probes: for addresses in a row and scattered, and
+   for lines in a row, strides, and several events at each of them. */
 
 static inline size_t
 _Py_codelike_address_hash(PyObject *address)
 {
-    return (size_t)((uintptr_t)address * _Py_CODELIKES_HASH >> 36);
+    return (size_t)((uint64_t)(uintptr_t)address * 0x74e9ec41 >> 36);
 }
 
 static inline uint64_t
@@ -86,20 +85,19 @@ _Py_codelike_key_event(uint64_t key)
 static inline size_t
 _Py_codelike_location_hash(uint64_t key)
 {
-    return (size_t)(key * _Py_CODELIKES_HASH >> 32);
+    return (size_t)(key * 0x1b01ce21 >> 26);
 }
 
-/* Return what is known of the code-like, or NULL. */
+/* Return what is known of the code-like, or NULL.  There must be a table. */
 static inline struct _Py_codelike *
 _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
 {
     struct _Py_codelike_table *table = state->table;
-    if (table == NULL) {
-        return NULL;
-    }
-    for (size_t i = _Py_codelike_address_hash(codelike);; i++) {
+    size_t mask = table->mask;
+    size_t i = _Py_codelike_address_hash(codelike) & mask;
+    for (;; i = (i + 1) & mask) {
         struct _Py_codelike *found =
-            FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i & table->mask]);
+            FT_ATOMIC_LOAD_PTR_ACQUIRE(table->slots[i]);
         if (found == NULL) {
             return NULL;
         }
@@ -112,7 +110,7 @@ _Py_codelike_find(struct _Py_codelikes_state *state, PyObject *codelike)
 }
 
 /* Return the tools for which the location, an offset or for LINE a line, is
-   disabled. */
+   disabled.  Some location must have been. */
 static inline uint8_t
 _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
                             PyObject *codelike, int event, int location)
@@ -123,14 +121,12 @@ _Py_codelike_disabled_tools(struct _Py_codelikes_state *state,
     }
     struct _Py_location_table *table =
         FT_ATOMIC_LOAD_PTR_ACQUIRE(entry->locations);
-    if (table == NULL) {
-        return 0;
-    }
     uint64_t key = _Py_codelike_location_key(event, location);
-    for (size_t i = _Py_codelike_location_hash(key);; i++) {
+    size_t mask = table->mask;
+    size_t i = _Py_codelike_location_hash(key) & mask;
+    for (;; i = (i + 1) & mask) {
         /* The tools, where it is the key's. */
-        uint64_t found =
-            FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i & table->mask]) ^ key;
+        uint64_t found = FT_ATOMIC_LOAD_ULLONG_RELAXED(table->slots[i]) ^ key;
         if (found <= UINT8_MAX) {
             return (uint8_t)found;
         }
@@ -145,7 +141,8 @@ static inline uint8_t
 _Py_codelike_local_tools(struct _Py_codelikes_state *state,
                          PyObject *codelike, int event)
 {
-    struct _Py_codelike *found = _Py_codelike_find(state, codelike);
+    struct _Py_codelike *found = state->table != NULL
+                                 ? _Py_codelike_find(state, codelike) : NULL;
     return found == NULL
            ? 0 : FT_ATOMIC_LOAD_UINT8_RELAXED(found->local_tools[event]);
 }

@@ -25,11 +25,14 @@ struct _Py_event_tools {
     uint32_t owner;             /* _Py_codelikes_owner() */
     uint8_t called;             /* that have a callback, and the event on */
     uint8_t local;              /* those of them for some code-likes only */
-    uint8_t active;             /* what states of the event have */
+    uint8_t event;
+    uint8_t group;              /* CALL for C_RETURN and C_RAISE */
+    uint8_t nargs;              /* of its callbacks */
 };
 
 struct _Py_producers {
     struct _Py_event_tools events[_PY_MONITORING_EVENTS];
+    PyMonitoringState states[_PY_MONITORING_EVENTS];    /* as they are now */
     uint8_t use_local;          /* that chose local events since taken */
 };
 
