@@ -229,6 +229,21 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
 #undef PyMonitoring_ExitScope
 
 #ifdef Py_GIL_DISABLED
+#  ifdef MS_WINDOWS
+#    include <windows.h>          // SwitchToThread()
+#  else
+#    include <sched.h>            // sched_yield()
+#  endif
+
+static void
+yield_processor(void)
+{
+#ifdef MS_WINDOWS
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
+}
 
 /* Be the thread that writes the states, unless they are up to date. */
 static bool
@@ -240,7 +255,7 @@ begin_writing(uint64_t *version, uint64_t now)
             return false;
         }
         if (written == _PyMonitoring_WRITING) {
-            _Py_yield();
+            yield_processor();
         }
         else if (_Py_atomic_compare_exchange_uint64(version, &written,
                                                     _PyMonitoring_WRITING))
@@ -510,15 +525,45 @@ new_stop_iteration(PyObject *value)
     return PyObject_CallOneArg(PyExc_StopIteration, value);
 }
 
-/* Return an int that needs no release, or NULL. */
+/* Return an int without making one, or NULL.  It is the thread's: there is no
+   reference to give back.  No callback may be running.
+
+   A thread changes the value of the int that it passed last, if nobody kept it:
+   to allocate and free one costs more than all the rest of an event.  Nobody
+   can notice: ints cannot be weakly referenced, have their hash worked out each
+   time, and are not known to the collector. */
 static inline Py_ALWAYS_INLINE PyObject *
-ready_number(int number)
+ready_number(PyThreadState *tstate, int number)
 {
-    if ((unsigned)number >= _PY_NSMALLPOSINTS) {
+    if ((unsigned)number < _PY_NSMALLPOSINTS) {
+        return (PyObject *)&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS
+                                               + (unsigned)number];
+    }
+    PyObject *last = ((_PyThreadStateImpl *)tstate)->last_number;
+    if (last == NULL || (unsigned)number > PyLong_MASK
+        || !_PyObject_IsUniquelyReferenced(last))
+    {
         return NULL;
     }
-    return (PyObject *)&_PyLong_SMALL_INTS[_PY_NSMALLNEGINTS
-                                           + (unsigned)number];
+    ((PyLongObject *)last)->long_value.ob_digit[0] = (digit)number;
+    return last;
+}
+
+/* Return a new reference to an int, or NULL with MemoryError set.  The thread
+   keeps one of a single digit for ready_number(), if no callback runs, which
+   may have got the one that it replaces. */
+static PyObject *
+new_number(PyThreadState *tstate, int number)
+{
+    PyObject *obj = PyLong_FromLong(number);
+    if (obj != NULL && !_Py_IsImmortal(obj)
+        && (unsigned)number <= PyLong_MASK
+        && *running_callback(tstate) == NULL)
+    {
+        Py_XSETREF(((_PyThreadStateImpl *)tstate)->last_number,
+                   Py_NewRef(obj));
+    }
+    return obj;
 }
 
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
@@ -535,21 +580,25 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
     PyInterpreterState *interp = tstate->interp;
     uint8_t tools = what & 0xff;
     fired_event e = {
-        .args = {NULL, codelike, PyLong_FromLong(number), arg3, arg4},
+        .args = {NULL, codelike, NULL, arg3, arg4},
         .state = state,
         .tools = &interp->producers.events[what >> 8],
         .number = number,
     };
     int event = e.tools->event;
     PyObject *pending = tstate->current_exception;
-    PyObject *number_obj = e.args[2];
+    PyObject *made = NULL;
     PyObject *stop = NULL;
     bool is_nested = *running_callback(tstate) != NULL;
     int old_what = tstate->what_event;
     int err = -1;
     tstate->current_exception = NULL;
-    if (number_obj == NULL) {
-        goto done;
+    e.args[2] = is_nested ? NULL : ready_number(tstate, number);
+    if (e.args[2] == NULL) {
+        e.args[2] = made = new_number(tstate, number);
+        if (made == NULL) {
+            goto done;
+        }
     }
     if (event == PY_MONITORING_EVENT_STOP_ITERATION) {
         stop = e.args[3] = new_stop_iteration(arg3);
@@ -589,7 +638,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
     tstate->what_event = old_what;
     tstate->tracing--;
 done:
-    Py_XDECREF(number_obj);
+    Py_XDECREF(made);
     Py_XDECREF(stop);
     return end_event(tstate, pending, err);
 }
@@ -623,10 +672,11 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
                    Py_ssize_t nargs)
 {
     PyObject *pending = tstate->current_exception;
-    PyObject *number_obj = ready_number(number);
-    if (number_obj == NULL || tstate->tracing
-        || tstate->what_event != NO_EVENT || *running_callback(tstate) != NULL
-        || (nargs == 2 && pending != NULL))
+    PyObject *number_obj;
+    if (tstate->tracing || tstate->what_event != NO_EVENT
+        || *running_callback(tstate) != NULL
+        || (nargs == 2 && pending != NULL)
+        || (number_obj = ready_number(tstate, number)) == NULL)
     {
         return call_tools(state, codelike, number, arg3, arg4,
                           what_to_call(tools->called, tools->event));

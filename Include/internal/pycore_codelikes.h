@@ -61,13 +61,14 @@ struct _Py_codelikes_state {
 };
 
 /* Of the odd multipliers of 31 bits that were tried, which an instruction can
-   hold, these need the fewest probes: for addresses in a row and scattered, and
+   hold, these need the fewest probes: the first for 10 to 100,000 addresses at
+   each distance from 48 to 512 bytes, 0.35 on average at the worst; the second
    for lines in a row, strides, and several events at each of them. */
 
 static inline size_t
 _Py_codelike_address_hash(PyObject *address)
 {
-    return (size_t)((uint64_t)(uintptr_t)address * 0x74e9ec41 >> 36);
+    return (size_t)((uint64_t)(uintptr_t)address * 0x58805339 >> 20);
 }
 
 static inline uint64_t
