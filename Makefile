@@ -26,7 +26,7 @@ PYTHON = python3
 SERIES = command -v $(firstword $(PYTHON)) >/dev/null || { \
 	    echo "this machine lacks $(PYTHON): apt-get install python3" >&2; \
 	    exit 1; }; \
-	$(PYTHON) series/series.py
+	$(PYTHON) -m series
 
 export CPYTHON PYTHONS
 

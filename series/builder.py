@@ -9,9 +9,9 @@ import sys
 import tempfile
 import time
 
-from common import (SeriesError, clean_environment, output_of, print_tail,
-                    say)
-import tree
+from series import tree
+from series.common import (SeriesError, clean_environment, output_of,
+                           print_tail, say)
 
 # Debian packages by the header that shows them, with what their absence costs.
 OPTIONAL_PACKAGES = {

@@ -8,8 +8,8 @@ import json
 import os
 from pathlib import Path
 
-from common import SeriesError
-import diffs
+from series import diffs
+from series.common import SeriesError
 
 MANIFEST = "series/series.json"
 MESSAGES = "series/messages"
@@ -146,8 +146,9 @@ def repository_files(root):
     """
     for path in walk(root):
         top = path.split("/")[0]
-        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "compat",
-                       "series", "build") or top.startswith(".git"))
+        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "bench",
+                       "build", "compat", "prove", "series")
+               or top.startswith(".git"))
         if not own:
             yield path
 

@@ -16,18 +16,9 @@ import time
 import unittest
 from unittest import mock
 
-import asan
-import base
-import builder
-import clients
-from common import SeriesError, file_sha256, sha256
-import compare
-import docs
-import export
-import full
-import manifest
-import testing
-import tree
+from prove import asan, clients, compare, full
+from series import base, builder, docs, export, manifest, testing, tree
+from series.common import SeriesError, file_sha256, sha256
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -711,14 +702,13 @@ class CommandTest(FixtureCase):
 
     def setUp(self):
         super().setUp()
-        for path in (ROOT / "series").glob("*.py"):
-            shutil.copy(path, self.root / "series")
-        shutil.copytree(ROOT / "series/benchmark",
-                        self.root / "series/benchmark")
+        for room in ("bench", "compat", "prove", "series"):
+            for path in (ROOT / room).glob("*.py"):
+                self.put(f"{room}/{path.name}", path.read_bytes())
 
     def start_tool(self, *arguments, stdin=subprocess.DEVNULL, **environment):
         return subprocess.Popen(
-            [sys.executable, "series/series.py", *arguments], cwd=self.root,
+            [sys.executable, "-m", "series", *arguments], cwd=self.root,
             env=dict(os.environ, CPYTHON=str(self.archive),
                      PYTHONDONTWRITEBYTECODE="1", **environment),
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

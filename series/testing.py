@@ -6,8 +6,8 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-import builder
-from common import clean_environment, print_tail, say
+from series import builder
+from series.common import clean_environment, print_tail, say
 
 OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
              "test_capi.test_monitoring_threads")
@@ -22,7 +22,7 @@ TSAN_TESTS = ("test.test_monitoring", *(f"test.{name}" for name in OUR_TESTS))
 # In the tree of CPython, what it suppresses itself; beside this file, what the
 # tests of the series need besides.
 TSAN_BASE = "Tools/tsan/suppressions_free_threading.txt"
-TSAN_OURS = Path(__file__).with_name("tsan_suppressions.txt")
+TSAN_OURS = Path(__file__).parents[1] / "prove/tsan_suppressions.txt"
 FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 
 
@@ -184,7 +184,7 @@ def test_all(build):
     """Run every test on build/debug/python; return the exit status."""
     python = builder.build_python(build, "debug", "--with-pydebug")
     tally = Tally(build)
-    tally.unittest("series", sys.executable, "discover", "-s", "series")
+    tally.unittest("series", sys.executable, "discover")
     test_example(tally, python, "example", build)
     test_interpreter(tally, python, "debug", build / "src")
     for module in LEAK_TESTS:

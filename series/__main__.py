@@ -1,4 +1,4 @@
-"""Build, test and export the series: python3 series/series.py COMMAND.
+"""Build, test and export the series: python3 -m series COMMAND.
 
 The Makefile lists what there is to do; each target is one command here.
 """
@@ -6,29 +6,20 @@ The Makefile lists what there is to do; each target is one command here.
 import sys
 
 if sys.version_info < (3, 9):
-    sys.exit("series.py needs Python 3.9 or later: apt-get install python3")
+    sys.exit("the series needs Python 3.9 or later: apt-get install python3")
 
 import fcntl
 from functools import partial
 import os
 from pathlib import Path
 
-import asan
-from base import find_base
-import bench
-import builder
-import checks
-import clients
-import compat
-from common import SeriesError, say
-import compare
-import docs
-import export
-import full
-import faults
-from manifest import Series
-import testing
-import tree
+from bench import bench
+from compat import compat
+from prove import asan, clients, compare, faults, full
+from series import builder, checks, docs, export, testing, tree
+from series.base import find_base
+from series.common import SeriesError, say
+from series.manifest import Series
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -207,7 +198,7 @@ COMMANDS = {
 def main(command=None, *arguments):
     """Run one command and return the exit status."""
     if command not in COMMANDS:
-        print("series.py needs one of the commands", ", ".join(COMMANDS),
+        print("the series needs one of the commands", ", ".join(COMMANDS),
               file=sys.stderr)
         return 2
     try:

@@ -7,9 +7,8 @@ import signal
 import subprocess
 from xml.etree import ElementTree
 
-import builder
-from common import SeriesError, clean_environment, say
-import testing
+from series import builder, testing
+from series.common import SeriesError, clean_environment, say
 
 # regrtest's line on a module, for instance '[ 3/478/1] test_x failed (1 error)'.
 MODULE_RESULT = re.compile(r"\[ *\d+/\d+(?:/\d+)?\] (\w[\w.]*) (.+)$",

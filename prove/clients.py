@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 import subprocess
 
-from common import SeriesError, clean_environment, print_tail, say
+from series.common import SeriesError, clean_environment, print_tail, say
 
 COVERAGE = "coverage==7.17.3"
 # The core and the options of each run.

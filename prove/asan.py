@@ -2,8 +2,7 @@
 
 import shutil
 
-import builder
-import testing
+from series import builder, testing
 
 CONFIGURATION = ("--with-pydebug", "--with-address-sanitizer",
                  "--with-undefined-behavior-sanitizer")

@@ -1,0 +1,1 @@
+"""The header for unpatched interpreters, and what tests it."""
