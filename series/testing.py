@@ -1,12 +1,9 @@
 """Running the tests and counting what they say."""
 
-from pathlib import Path
 import re
 import subprocess
-import sys
 from xml.etree import ElementTree
 
-from series import builder
 from series.common import clean_environment, print_tail, say
 
 OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
@@ -14,15 +11,9 @@ OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
 CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
-LEAK_TESTS = ("test_monitoring", OUR_TESTS[0])
 # The series' own tests are in test_capi too, and counted once.
 NOT_OURS = [argument for name in OUR_TESTS
             for argument in ("--ignore", f"test.{name}.*")]
-TSAN_TESTS = ("test.test_monitoring", *(f"test.{name}" for name in OUR_TESTS))
-# In the tree of CPython, what it suppresses itself; beside this file, what the
-# tests of the series need besides.
-TSAN_BASE = "Tools/tsan/suppressions_free_threading.txt"
-TSAN_OURS = Path(__file__).parents[1] / "prove/tsan_suppressions.txt"
 FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 
 
@@ -170,49 +161,3 @@ def test_interpreter(tally, python, name, source):
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
-
-
-def test_example(tally, python, name, build):
-    """Run the tests of the example."""
-    example = builder.build_example(build, python).resolve()
-    tally.unittest(name, python, "discover",
-                   "-s", build / "src" / builder.EXAMPLE,
-                   PYTHONPATH=str(example))
-
-
-def test_all(build):
-    """Run every test on build/debug/python; return the exit status."""
-    python = builder.build_python(build, "debug", "--with-pydebug")
-    tally = Tally(build)
-    tally.unittest("series", sys.executable, "discover")
-    test_example(tally, python, "example", build)
-    test_interpreter(tally, python, "debug", build / "src")
-    for module in LEAK_TESTS:
-        tally.leak_test(python, module)
-    return tally.finish()
-
-
-def test_freethreaded(build):
-    """Run the interpreter's tests without a GIL; return the exit status."""
-    python = builder.build_python(build, "freethreaded", "--disable-gil",
-                                  "--with-pydebug")
-    tally = Tally(build)
-    test_example(tally, python, "example-freethreaded", build)
-    test_interpreter(tally, python, "freethreaded", build / "src")
-    return tally.finish()
-
-
-def test_tsan(build):
-    """Run the monitoring tests under ThreadSanitizer; return the exit status.
-
-    What it reports goes to the log, and makes the process that it is in fail.
-    """
-    python = builder.build_python(build, "tsan", "--disable-gil",
-                                  "--with-pydebug", "--with-thread-sanitizer")
-    suppressions = (python.parent / "suppressions.txt").resolve()
-    suppressions.write_text((build / "src" / TSAN_BASE).read_text()
-                            + TSAN_OURS.read_text())
-    tally = Tally(build)
-    tally.unittest("tsan", python, *TSAN_TESTS,
-                   TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
-    return tally.finish()
