@@ -7,11 +7,13 @@ in what make help prints, where each is its docstring's first line.
 
 from importlib import import_module
 
+QUEUE = __package__     # the room that the others know
+
 
 def rooms(root):
     """Return the names of the rooms, the patch queue's first."""
     return sorted((path.parent.name for path in root.glob("*/commands.py")),
-                  key=lambda room: (room != __package__, room))
+                  key=lambda room: (room != QUEUE, room))
 
 
 def commands_of(room):
