@@ -1,10 +1,10 @@
 """Running the tests and counting what they say."""
 
+from collections import Counter
 import re
-import subprocess
 from xml.etree import ElementTree
 
-from series.common import clean_environment, print_tail, say
+from series.common import print_tail, say, status_of
 
 OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
              "test_capi.test_monitoring_threads")
@@ -41,11 +41,7 @@ class Tally:
         report = log.with_suffix(".xml")
         if report.exists():
             report.unlink()
-        with open(log, "wb") as file:
-            status = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=clean_environment(**environment)).returncode
+        status = status_of(command, log, **environment)
         outcome = read(log, status)
         if status and not outcome.failed:
             outcome.failed.append(f"{name}: exit status {status}")
@@ -112,26 +108,30 @@ def read_unittest(log, status):
 
 
 def read_junit(log, status):
-    """Count the tests of a run of regrtest from its XML report.
-
-    A test whose subtests fail has no name there, hence the titles' source.
-    """
+    """Count the tests of a run of regrtest from its XML report."""
     report = log.with_suffix(".xml")
     if not report.is_file():
         return Outcome(0, 0, [])
-    passed = skipped = failed = 0
+    counts = Counter(result for _, result in read_report(report))
+    titles = failed_titles(log.read_text(errors="replace"))
+    titles += ["a test that the log names"] * (counts["failed"] - len(titles))
+    return Outcome(counts["passed"], counts["skipped"], titles)
+
+
+def read_report(report):
+    """Yield (test, result) from regrtest's XML report.
+
+    A test whose subtests fail has no name there: None, and "failed".
+    """
     for case in ElementTree.parse(report).iter("testcase"):
         kinds = {child.tag for child in case}
+        name = case.get("name")
         if "skipped" in kinds:
-            skipped += 1
-        elif "name" not in case.attrib or kinds & {"failure", "error",
-                                                   "outcome"}:
-            failed += 1
+            yield name, "skipped"
+        elif name is None or kinds & {"failure", "error", "outcome"}:
+            yield name, "failed"
         else:
-            passed += 1
-    titles = failed_titles(log.read_text(errors="replace"))
-    titles += ["a test that the log names"] * (failed - len(titles))
-    return Outcome(passed, skipped, titles)
+            yield name, "passed"
 
 
 def failed_titles(text):
