@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import tarfile
 
-from common import SeriesError, clean_environment, file_sha256, say
-from manifest import walk
+from series.common import SeriesError, clean_environment, file_sha256, say
+from series.manifest import walk
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 

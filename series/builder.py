@@ -6,12 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
-from common import (SeriesError, clean_environment, output_of, print_tail,
-                    say)
-import tree
+from series import tree
+from series.common import (SeriesError, clean_environment, output_of,
+                           print_tail, say)
 
 # Debian packages by the header that shows them, with what their absence costs.
 OPTIONAL_PACKAGES = {
@@ -50,15 +49,6 @@ def has_header(name):
                             stdout=subprocess.DEVNULL,
                             stderr=subprocess.DEVNULL)
     return result.returncode == 0
-
-
-def check_sanitizer(name):
-    """Fail unless gcc builds programs that run with the sanitizer."""
-    with tempfile.TemporaryDirectory() as place:
-        program = os.path.join(place, "program")
-        output_of(["gcc", f"-fsanitize={name}", "-xc", "-", "-o", program],
-                  input=b"int main(void) { return 0; }")
-        output_of([program])
 
 
 def absent_options():

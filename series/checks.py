@@ -3,11 +3,8 @@
 import re
 import shutil
 
-import builder
-from common import SeriesError, say
-import export
-import testing
-import tree
+from series import builder, export, testing, tree
+from series.common import SeriesError, say
 
 # Left out, because they change or need more than the pristine base has:
 # regen-unicodedata and regen-sbom fetch files, regen-configure runs a

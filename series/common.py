@@ -56,6 +56,14 @@ def output_of(command, **options):
     return result.stdout
 
 
+def status_of(command, log, **environment):
+    """Run a command with its output in a log; return its exit status."""
+    with open(log, "wb") as file:
+        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT,
+                              stdin=subprocess.DEVNULL,
+                              env=clean_environment(**environment)).returncode
+
+
 def print_tail(log, count=45):
     """Print the last lines of a log on standard error."""
     lines = log.read_text(errors="replace").splitlines()[-count:]

@@ -2,7 +2,7 @@
 
 import re
 
-from common import SeriesError
+from series.common import SeriesError
 
 HUNK_HEADER = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 NO_NEWLINE = b"\\"

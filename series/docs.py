@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 
-from common import SeriesError, clean_environment, print_tail, say
-from tree import patched_files
+from series.common import SeriesError, clean_environment, print_tail, say
+from series.tree import patched_files
 
 OLDEST_SPHINX_PYTHON = (3, 11)
 OLDER_SPHINX = "8.1"

@@ -6,8 +6,8 @@ from pathlib import Path
 import shutil
 import tempfile
 
-from common import SeriesError, output_of, say
-import tree
+from series import tree
+from series.common import SeriesError, output_of, say
 
 # CPython's .gitattributes, which its archive lacks, stores these with LF.
 ATTRIBUTES = "*.vcxproj text eol=crlf\n*.filters text eol=crlf\n"

@@ -8,8 +8,9 @@ import json
 import os
 from pathlib import Path
 
-from common import SeriesError
-import diffs
+from series import diffs
+from series.common import SeriesError
+from series.rooms import rooms
 
 MANIFEST = "series/series.json"
 MESSAGES = "series/messages"
@@ -144,11 +145,10 @@ def repository_files(root):
     That is all but the repository's own; what .gitignore names is skipped
     here rather than by asking git, which building does not need.
     """
+    own = {"README.md", "LICENSE", "Makefile", ".ci", "build", *rooms(root)}
     for path in walk(root):
         top = path.split("/")[0]
-        own = (top in ("README.md", "LICENSE", "Makefile", ".ci", "compat",
-                       "series", "build") or top.startswith(".git"))
-        if not own:
+        if top not in own and not top.startswith(".git"):
             yield path
 
 

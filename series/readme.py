@@ -1,6 +1,6 @@
 """Tables in a README that the tool writes, each between two marks."""
 
-from common import SeriesError, say
+from series.common import SeriesError, say
 
 
 class Table:

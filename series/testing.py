@@ -1,28 +1,19 @@
 """Running the tests and counting what they say."""
 
-from pathlib import Path
+from collections import Counter
 import re
-import subprocess
-import sys
 from xml.etree import ElementTree
 
-import builder
-from common import clean_environment, print_tail, say
+from series.common import print_tail, say, status_of
 
 OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
              "test_capi.test_monitoring_threads")
 CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
-LEAK_TESTS = ("test_monitoring", OUR_TESTS[0])
 # The series' own tests are in test_capi too, and counted once.
 NOT_OURS = [argument for name in OUR_TESTS
             for argument in ("--ignore", f"test.{name}.*")]
-TSAN_TESTS = ("test.test_monitoring", *(f"test.{name}" for name in OUR_TESTS))
-# In the tree of CPython, what it suppresses itself; beside this file, what the
-# tests of the series need besides.
-TSAN_BASE = "Tools/tsan/suppressions_free_threading.txt"
-TSAN_OURS = Path(__file__).with_name("tsan_suppressions.txt")
 FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 
 
@@ -50,11 +41,7 @@ class Tally:
         report = log.with_suffix(".xml")
         if report.exists():
             report.unlink()
-        with open(log, "wb") as file:
-            status = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=clean_environment(**environment)).returncode
+        status = status_of(command, log, **environment)
         outcome = read(log, status)
         if status and not outcome.failed:
             outcome.failed.append(f"{name}: exit status {status}")
@@ -121,26 +108,30 @@ def read_unittest(log, status):
 
 
 def read_junit(log, status):
-    """Count the tests of a run of regrtest from its XML report.
-
-    A test whose subtests fail has no name there, hence the titles' source.
-    """
+    """Count the tests of a run of regrtest from its XML report."""
     report = log.with_suffix(".xml")
     if not report.is_file():
         return Outcome(0, 0, [])
-    passed = skipped = failed = 0
+    counts = Counter(result for _, result in read_report(report))
+    titles = failed_titles(log.read_text(errors="replace"))
+    titles += ["a test that the log names"] * (counts["failed"] - len(titles))
+    return Outcome(counts["passed"], counts["skipped"], titles)
+
+
+def read_report(report):
+    """Yield (test, result) from regrtest's XML report.
+
+    A test whose subtests fail has no name there: None, and "failed".
+    """
     for case in ElementTree.parse(report).iter("testcase"):
         kinds = {child.tag for child in case}
+        name = case.get("name")
         if "skipped" in kinds:
-            skipped += 1
-        elif "name" not in case.attrib or kinds & {"failure", "error",
-                                                   "outcome"}:
-            failed += 1
+            yield name, "skipped"
+        elif name is None or kinds & {"failure", "error", "outcome"}:
+            yield name, "failed"
         else:
-            passed += 1
-    titles = failed_titles(log.read_text(errors="replace"))
-    titles += ["a test that the log names"] * (failed - len(titles))
-    return Outcome(passed, skipped, titles)
+            yield name, "passed"
 
 
 def failed_titles(text):
@@ -170,49 +161,3 @@ def test_interpreter(tally, python, name, source):
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
-
-
-def test_example(tally, python, name, build):
-    """Run the tests of the example."""
-    example = builder.build_example(build, python).resolve()
-    tally.unittest(name, python, "discover",
-                   "-s", build / "src" / builder.EXAMPLE,
-                   PYTHONPATH=str(example))
-
-
-def test_all(build):
-    """Run every test on build/debug/python; return the exit status."""
-    python = builder.build_python(build, "debug", "--with-pydebug")
-    tally = Tally(build)
-    tally.unittest("series", sys.executable, "discover", "-s", "series")
-    test_example(tally, python, "example", build)
-    test_interpreter(tally, python, "debug", build / "src")
-    for module in LEAK_TESTS:
-        tally.leak_test(python, module)
-    return tally.finish()
-
-
-def test_freethreaded(build):
-    """Run the interpreter's tests without a GIL; return the exit status."""
-    python = builder.build_python(build, "freethreaded", "--disable-gil",
-                                  "--with-pydebug")
-    tally = Tally(build)
-    test_example(tally, python, "example-freethreaded", build)
-    test_interpreter(tally, python, "freethreaded", build / "src")
-    return tally.finish()
-
-
-def test_tsan(build):
-    """Run the monitoring tests under ThreadSanitizer; return the exit status.
-
-    What it reports goes to the log, and makes the process that it is in fail.
-    """
-    python = builder.build_python(build, "tsan", "--disable-gil",
-                                  "--with-pydebug", "--with-thread-sanitizer")
-    suppressions = (python.parent / "suppressions.txt").resolve()
-    suppressions.write_text((build / "src" / TSAN_BASE).read_text()
-                            + TSAN_OURS.read_text())
-    tally = Tally(build)
-    tally.unittest("tsan", python, *TSAN_TESTS,
-                   TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
-    return tally.finish()

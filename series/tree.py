@@ -3,9 +3,9 @@
 import os
 import shutil
 
-from common import SeriesError, say, sha256
-import diffs
-from manifest import walk
+from series import diffs
+from series.common import SeriesError, say, sha256
+from series.manifest import walk
 
 
 class Content:

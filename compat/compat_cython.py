@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 import subprocess
 
-from common import clean_environment, output_of, say
-from testing import Outcome
+from series.common import clean_environment, output_of, say
+from series.testing import Outcome
 
 CYTHON = "Cython>=3.1"
 # One for each argument: a macro of Cython's own.

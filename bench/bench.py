@@ -1,7 +1,7 @@
 """Counting, timing and weighing what the API costs, beside stock.
 
 Instructions are callgrind's, as the difference of two run lengths, so that
-what comes before the loop cancels; benchmark/operations.py says what is run.
+what comes before the loop cancels; operations.py says what is run.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +12,12 @@ import statistics
 import subprocess
 from pathlib import Path
 
-from benchmark import operations
-import builder
-import charts
-from common import SeriesError, clean_environment, output_of, say
-from readme import Table
+from bench import charts, operations
+from series import builder
+from series.common import SeriesError, clean_environment, output_of, say
+from series.readme import Table
 
-FOLDER = Path(__file__).resolve().parent / "benchmark"
+FOLDER = Path(__file__).resolve().parent
 README = Table("bench")
 STOCK, BINARY, OURS = "stock", "same binary", "ours"
 # Assertions would be timed in build/freethreaded, a debug build.

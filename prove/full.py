@@ -5,11 +5,9 @@ import os
 import re
 import signal
 import subprocess
-from xml.etree import ElementTree
 
-import builder
-from common import SeriesError, clean_environment, say
-import testing
+from series import builder, testing
+from series.common import SeriesError, clean_environment, say
 
 # regrtest's line on a module, for instance '[ 3/478/1] test_x failed (1 error)'.
 MODULE_RESULT = re.compile(r"\[ *\d+/\d+(?:/\d+)?\] (\w[\w.]*) (.+)$",
@@ -84,21 +82,12 @@ def simple_result(text):
 
 
 def read_tests(report, text):
-    """Return {test: result} from regrtest's XML report and its log.
-
-    A test whose subtests fail has no name in the report.
-    """
+    """Return {test: result} from regrtest's XML report and its log."""
     results = {}
-    if report.is_file():
-        for case in ElementTree.parse(report).iter("testcase"):
-            kinds = {child.tag for child in case}
-            if "name" not in case.attrib:
-                continue
-            if kinds & {"failure", "error", "outcome"}:
-                results[case.get("name")] = "failed"
-            else:
-                results.setdefault(case.get("name"), "skipped"
-                                   if "skipped" in kinds else "passed")
+    for name, result in (testing.read_report(report) if report.is_file()
+                         else ()):
+        if name is not None and (result == "failed" or name not in results):
+            results[name] = result
     for title in testing.failed_titles(text):
         results[title.rpartition("(")[2].rstrip(")")] = "failed"
     return results

@@ -14,10 +14,9 @@ import shutil
 import signal
 import subprocess
 
-import builder
-from common import SeriesError, clean_environment, output_of, print_tail
-from readme import Table
-import testing
+from series import builder, testing
+from series.common import SeriesError, clean_environment, output_of, print_tail
+from series.readme import Table
 
 LAYER = "Modules/_testcapi/monitoring.c"
 TESTS = testing.OUR_TESTS[0].rpartition(".")[2]

@@ -1,4 +1,4 @@
-/* The loops that series/bench.py counts and times, as an extension module.
+/* The loops that bench/bench.py counts and times, as an extension module.
 
    Each loop has a twin that does the same without the API, which is what the
    costs are told over: "nothing" and "bare_..." below.  Nothing here knows

@@ -3,8 +3,8 @@
 import unittest
 from unittest import mock
 
-from common import SeriesError
-import faults
+from prove import faults
+from series.common import SeriesError
 
 SOURCE = """\
 static int

@@ -2,9 +2,8 @@
 
 import json
 from pathlib import Path
-import subprocess
 
-from common import SeriesError, clean_environment, print_tail, say
+from series.common import SeriesError, print_tail, say, status_of
 
 COVERAGE = "coverage==7.17.3"
 # The core and the options of each run.
@@ -38,7 +37,7 @@ def install_coverage(build, python):
     for command in ([python, "-m", "venv", "--clear", environment],
                     [tool, "-m", "pip", "install", "--retries", "1",
                      "--only-binary", ":all:", COVERAGE]):
-        if run(command, log):
+        if status_of(command, log):
             raise SeriesError(f"make clients needs a package index that pip "
                               f"reaches, the log is {log}")
     installed.write_text(COVERAGE)
@@ -56,8 +55,8 @@ def measure(build, tool, core, options, choice):
                 ["json", "--quiet", data, "-o", report])
     for command in commands:
         # That a core is not to be had is but a warning of coverage.
-        if run([tool, "-W", "error", "-m", "coverage", *command], log,
-               COVERAGE_CORE=core):
+        if status_of([tool, "-W", "error", "-m", "coverage", *command], log,
+                     COVERAGE_CORE=core):
             print_tail(log)
             raise SeriesError(f"coverage {command[0]} failed with the core "
                               f"{core}, the log is {log}")
@@ -81,11 +80,3 @@ def compare(without, with_events):
     if not without["lines"] or not without["missing"]:
         return "the program is to have lines that run and lines that do not"
     return None
-
-
-def run(command, log, **environment):
-    """Run a command with its output in a log; return its exit status."""
-    with open(log, "wb") as file:
-        return subprocess.run(command, stdout=file, stderr=subprocess.STDOUT,
-                              stdin=subprocess.DEVNULL,
-                              env=clean_environment(**environment)).returncode

@@ -9,10 +9,8 @@ from pathlib import Path
 from unittest import mock
 from xml.etree import ElementTree
 
-import bench
-from benchmark import operations
-import charts
-from common import SeriesError
+from bench import bench, charts, operations
+from series.common import SeriesError
 
 CALLGRIND = """\
 # callgrind format

@@ -7,10 +7,10 @@ import re
 import shutil
 import subprocess
 
-import compat_cython
-from common import SeriesError, clean_environment, output_of, say
-from readme import Table
-from testing import Outcome, Tally, read_unittest
+from compat import compat_cython
+from series.common import SeriesError, clean_environment, output_of, say
+from series.readme import Table
+from series.testing import Outcome, Tally, read_unittest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "compat"

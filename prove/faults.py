@@ -11,8 +11,8 @@ import shutil
 import signal
 import subprocess
 
-from common import SeriesError, clean_environment, say
-import diffs
+from series import diffs
+from series.common import SeriesError, clean_environment, say
 
 TIME_LIMIT = 60         # seconds
 MODEL_TEST = "test.test_capi.test_monitoring_model"
@@ -209,7 +209,7 @@ def find_places(sources):
     if gone:
         raise SeriesError("\n  ".join([
             f"{len(gone)} of {len(FAULTS)} faults have no place any more, "
-            f"series/faults.py needs another for them:", *gone]))
+            f"prove/faults.py needs another for them:", *gone]))
     return places
 
 

@@ -9,9 +9,8 @@ import tempfile
 import unittest
 from unittest import mock
 
-from common import SeriesError
-import compat
-import compat_cython
+from compat import compat, compat_cython
+from series.common import SeriesError
 
 
 class JudgeTest(unittest.TestCase):
@@ -141,7 +140,7 @@ class FindTest(unittest.TestCase):
         self.fake("bin/python3", version=[3, 11, 9])
         self.fake("bin/python3.12", implementation="pypy")
         (self.root / "bin/python3.14").write_text("#!/bin/sh\nexit 1\n")
-        with mock.patch("compat.say") as say:
+        with mock.patch("compat.compat.say") as say:
             self.fake("bin/python3.13", tests=False)
             self.assertEqual(self.find(PATH=str(self.root / "bin")), [])
         self.assertIn("python3.13: it has no test suite",
@@ -161,7 +160,7 @@ class FindTest(unittest.TestCase):
                     self.find(PYTHONS=name)
 
     def test_nothing_found(self):
-        with mock.patch("compat.find_interpreters", return_value=[]):
+        with mock.patch("compat.compat.find_interpreters", return_value=[]):
             with self.assertRaisesRegex(SeriesError,
                                         "^there is no CPython 3.12 or later"):
                 compat.test_compat(self.root)
@@ -178,7 +177,7 @@ class TranslateTest(unittest.TestCase):
                 pythons.append(root / f"python{number}")
                 pythons[-1].write_text(f"#!/bin/sh\n{script}\n")
                 pythons[-1].chmod(0o755)
-            with mock.patch("compat_cython.say") as say:
+            with mock.patch("compat.compat_cython.say") as say:
                 source = compat_cython.translate(root, root / "sample.pyx",
                                                  pythons)
             self.assertEqual(source is None, say.called)

@@ -1,0 +1,25 @@
+"""The commands of the header."""
+
+from compat import compat
+from series import builder
+from series.common import say
+from series.workspace import BUILD, ROOT, lock
+
+
+def test():
+    """Test the header on every CPython from 3.12 on that is here."""
+    builder.check_prerequisites("g++")
+    lock()
+    return compat.test_compat(BUILD)
+
+
+def write_readme():
+    """Put the table of the header's promises into its README."""
+    compat.README.put(ROOT, compat.readme_table())
+    say("table", compat.README.page)
+
+
+COMMANDS = {
+    "compat": test,
+    "compat-readme": write_readme,
+}

@@ -1,0 +1,1 @@
+"""What proves the series: tests, comparison, faults, sanitizers, clients."""

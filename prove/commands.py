@@ -1,0 +1,75 @@
+"""The commands that prove the series."""
+
+from prove import clients, compare, faults, full, interpreter, sanitizers
+from series import builder
+from series.workspace import BUILD, ROOT, prepare
+
+
+def test():
+    """Run every test on the debug interpreter."""
+    builder.check_prerequisites("g++")
+    return interpreter.test(prepare()[-1])
+
+
+def test_freethreaded():
+    """Run the interpreter's tests without a GIL."""
+    builder.check_prerequisites("g++")
+    return interpreter.test_freethreaded(prepare()[-1])
+
+
+def test_full(*modules):
+    """Run all of CPython's tests on stock and on ours."""
+    builder.check_prerequisites()
+    full.test(*prepare(), modules)
+
+
+def compare_with_stock():
+    """Run the API's tests on stock CPython and on ours."""
+    builder.check_prerequisites()
+    compare.compare(*prepare())
+
+
+def write_readme():
+    """Put the table of make compare into the README."""
+    compare.README.write(ROOT, BUILD)
+
+
+def seed_faults():
+    """Check that the model test finds seeded faults."""
+    builder.check_prerequisites()
+    build = prepare()[-1]
+    builder.build_python(build, "release")
+    return 1 if faults.seed_faults(build) else 0
+
+
+def test_addresses():
+    """Run the monitoring tests under the address sanitizer and UBSan."""
+    builder.check_prerequisites()
+    return sanitizers.test_addresses(prepare()[-1])
+
+
+def test_threads():
+    """Run the monitoring tests under ThreadSanitizer."""
+    builder.check_prerequisites("g++")
+    sanitizers.check("thread")
+    return sanitizers.test_threads(prepare()[-1])
+
+
+def check_clients():
+    """Run tools from the package index over a producer."""
+    builder.check_prerequisites()
+    build = prepare()[-1]
+    clients.check_clients(build, builder.build_python(build, "release"))
+
+
+COMMANDS = {
+    "test": test,
+    "test-freethreaded": test_freethreaded,
+    "test-full": test_full,
+    "compare": compare_with_stock,
+    "compare-readme": write_readme,
+    "faults": seed_faults,
+    "asan": test_addresses,
+    "tsan": test_threads,
+    "clients": check_clients,
+}

@@ -1,0 +1,38 @@
+"""The tests of the tool, of the interpreter and of the example."""
+
+import sys
+
+from series import builder
+from series.testing import OUR_TESTS, Tally, test_interpreter
+
+LEAK_TESTS = ("test_monitoring", OUR_TESTS[0])
+
+
+def test(build):
+    """Run every test on build/debug/python; return the exit status."""
+    python = builder.build_python(build, "debug", "--with-pydebug")
+    tally = Tally(build)
+    tally.unittest("series", sys.executable, "discover", "-s", build.parent)
+    test_example(tally, python, "example", build)
+    test_interpreter(tally, python, "debug", build / "src")
+    for module in LEAK_TESTS:
+        tally.leak_test(python, module)
+    return tally.finish()
+
+
+def test_freethreaded(build):
+    """Run the interpreter's tests without a GIL; return the exit status."""
+    python = builder.build_python(build, "freethreaded", "--disable-gil",
+                                  "--with-pydebug")
+    tally = Tally(build)
+    test_example(tally, python, "example-freethreaded", build)
+    test_interpreter(tally, python, "freethreaded", build / "src")
+    return tally.finish()
+
+
+def test_example(tally, python, name, build):
+    """Run the tests of the example."""
+    example = builder.build_example(build, python).resolve()
+    tally.unittest(name, python, "discover",
+                   "-s", build / "src" / builder.EXAMPLE,
+                   PYTHONPATH=str(example))

@@ -1,0 +1,84 @@
+"""Tests of how the repository is read."""
+
+
+
+from series.common import sha256
+from series.fixture import EDIT, FixtureCase, STOCK
+
+
+class BadSeriesTest(FixtureCase):
+    """Each test spoils a repository whose build/src was made before."""
+
+    def setUp(self):
+        super().setUp()
+        self.apply()
+
+    def test_entry_without_file(self):
+        (self.root / "Doc/new.rst").unlink()
+        self.assert_refused("series/series.json: patch second names "
+                            "Doc/new.rst, which does not exist")
+
+    def test_file_without_entry(self):
+        self.put("Lib/extra.py", b"")
+        self.assert_refused("Lib/extra.py: belongs to no patch, "
+                            "series/series.json does not name it")
+
+    def test_edit_of_an_unknown_patch(self):
+        self.put("Python/other.c.third.patch", EDIT)
+        self.assert_refused("Python/other.c.third.patch: belongs to no "
+                            "patch, series/series.json does not name it")
+
+    def test_the_repository_s_own_files(self):
+        for path in ("README.md", "LICENSE", "Makefile", ".ci/run",
+                     ".gitignore", "series/extra.py", "build/made",
+                     "Lib/__pycache__/a.pyc"):
+            self.put(path, b"")
+        self.apply()
+
+    def test_file_of_two_patches(self):
+        self.manifest["patches"][1]["files"].append("Doc/page.rst")
+        self.put_manifest()
+        self.assert_refused("series/series.json: patch second names "
+                            "Doc/page.rst, which is taken or not a file of "
+                            "the series")
+
+    def test_no_message(self):
+        (self.root / "series/messages/second.txt").unlink()
+        self.assert_refused("series/messages/second.txt: the message of "
+                            "patch second does not exist")
+
+    def test_message_without_body(self):
+        for text in (b"", b"Subject\n", b"Subject\nBody\n",
+                     b"\n\nBody\n", b"Subject\n\n\n"):
+            self.put("series/messages/second.txt", text)
+            self.assert_refused("series/messages/second.txt: must be a "
+                                "subject, a blank line and a body")
+
+    def test_message_of_no_patch(self):
+        self.put("series/messages/third.txt", b"Subject\n\nBody\n")
+        self.assert_refused("series/messages/third.txt: belongs to no patch "
+                            "of series/series.json")
+
+    def test_manifest_that_is_not_json(self):
+        self.put("series/series.json", b"{")
+        self.assert_refused(
+            "series/series.json: is not JSON: Expecting property name "
+            "enclosed in double quotes: line 1 column 2 (char 1)")
+
+    def test_edited_file_without_digest(self):
+        del self.manifest["stock"]["Python/other.c"]
+        self.put_manifest()
+        self.assert_refused("series/series.json: the series edits or cuts "
+                            "Python/other.c, which \"stock\" does not name")
+
+    def test_digest_of_an_untouched_file(self):
+        self.manifest["stock"]["configure"] = sha256(STOCK["configure"])
+        self.put_manifest()
+        self.assert_refused("series/series.json: \"stock\" names configure, "
+                            "which no patch replaces, edits or cuts")
+
+    def test_part_of_no_patch(self):
+        self.manifest["parts"]["Python/other.c"] = {}
+        self.put_manifest()
+        self.assert_refused("series/series.json: no patch names the part "
+                            "Python/other.c")
