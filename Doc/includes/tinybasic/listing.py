@@ -2,7 +2,7 @@
 
 usage: python listing.py PROGRAM [ANSWER ...]
 
-What it shows is what sys.monitoring told.  The answers are for the program's
+What it shows is from sys.monitoring alone.  The answers are for the program's
 INPUT statements; without any, they are asked from the user.
 """
 

@@ -1,10 +1,13 @@
 """Tests of tinybasic: python -m unittest test_tinybasic"""
 
 import contextlib
+import cProfile
 import functools
 import gc
 import io
+import itertools
 import os
+import pstats
 import re
 import signal
 import subprocess
@@ -19,6 +22,7 @@ import unittest
 import weakref
 
 import listing
+import profile_subs
 import tinybasic
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -96,6 +100,32 @@ def record(*lines, names=ALL, functions={}, error=None):
     if error is not None and not isinstance(caught, error):
         raise AssertionError(f"{caught!r} is not {error}")
     return seen
+
+
+def recursion():
+    """Return a builtin and a function that runs a program three times.
+
+    The second run is in a CALL of the builtin by the first, the third in an
+    INPUT of the second, which is no CALL.
+    """
+    def generator():
+        yield
+        yield subject.run({}, answer)
+
+    def answer(prompt):
+        number = next(numbers)
+        if number == 3:
+            subject.run({}, answer)
+        return str(number)
+
+    numbers = itertools.count(1)
+    subject = program("10 INPUT A", "20 IF A = 2 THEN 50",
+                      "30 IF A = 1 THEN CALL AGAIN(A)", "40 END",
+                      "50 INPUT B")
+    again = generator()
+    next(again)
+    return again.send, functools.partial(subject.run, {"AGAIN": again.send},
+                                         answer)
 
 
 def trace(call):
@@ -711,6 +741,20 @@ class EventTests(unittest.TestCase):
             PY_UNWIND MAIN 0 TypeError("object of type 'int' has no len()")
             """, "10 CALL LEN(1)", functions={"LEN": len}, error=TypeError)
 
+    def test_call_around_recursion(self):
+        seen = []
+
+        def callback(name, code, *args):
+            if code.co_filename == "test.bas":
+                seen.append((name, *args))
+
+        again, run_thrice = recursion()
+        with tool({getattr(events, name): functools.partial(callback, name)
+                   for name in ("CALL", "C_RETURN")}):
+            run_thrice()
+        self.assertEqual(seen, [("CALL", 2, again, 1),
+                                ("C_RETURN", 2, again, 1)])
+
     def test_error(self):
         error = "Error('test.bas, line 40: division by zero')"
         self.check(f"""
@@ -739,7 +783,7 @@ class EventTests(unittest.TestCase):
         self.check("LINE MAIN 10\nLINE SUB 20 20", "10 GOSUB 20",
                    "20 PRINT 1 / A", names=["LINE"], error=tinybasic.Error)
 
-    def test_nothing_is_told_while_a_program_loads(self):
+    def test_no_events_while_a_program_loads(self):
         with tool({events.LINE: lambda code, line:
                    self.assertNotIsInstance(code, str),
                    events.CALL: lambda *args: None}):
@@ -790,7 +834,7 @@ class ToolTests(unittest.TestCase):
                 run(*lines, functions={"LEN": len})
             self.assertEqual(seen, [("SUB 30", KeyError), ("MAIN", KeyError)])
 
-    def test_the_answer_to_a_call_may_fail(self):
+    def test_the_end_of_a_call_may_fail(self):
         def fail(code, *args):
             if getattr(code, "co_filename", "") == "test.bas":
                 raise KeyError
@@ -841,6 +885,80 @@ class ToolTests(unittest.TestCase):
             subject.run(output=output)
         self.assertEqual(len(started), 1)
         self.assertEqual(output.getvalue(), "1\n1\n")
+
+    def test_a_callback_that_runs_the_program_within_a_call(self):
+        subject = program('10 CALL LEN("a")')
+        seen = []
+
+        def callback(name, code, *args):
+            if code in subject.subroutines:
+                subject.run({"LEN": len})
+                seen.append((name, *args))
+
+        with tool({getattr(events, name): functools.partial(callback, name)
+                   for name in ("LINE", "CALL", "C_RETURN")}):
+            subject.run({"LEN": len})
+        self.assertEqual(seen, [("LINE", 10), ("CALL", 0, len, "a"),
+                                ("C_RETURN", 0, len, "a")])
+
+
+class ProfileTests(unittest.TestCase):
+
+    def calls(self, profiler, filename):
+        """Return how often each code of a file called each builtin."""
+        return {(caller[2], callee[2].strip("<>").rpartition(".")[2]): times[0]
+                for callee, (*_, callers)
+                in pstats.Stats(profiler).stats.items() if callee[0] == "~"
+                for caller, times in callers.items() if caller[0] == filename}
+
+    def test_builtins(self):
+        path = os.path.join(PROGRAMS, "cipher.bas")
+        subject = listing.load(path)[1]
+        lines = listing.count(subject, ())[0]
+        self.assertEqual(
+            self.calls(profile_subs.profile(subject, ()), path),
+            {("SHIFT", "len"): lines[230],
+             ("SHIFT LETTER", "ord"): lines[320],
+             ("SHIFT LETTER", "chr"): lines[340],
+             ("FIND KEY", "len"): lines[420],
+             ("FIND KEY", "ord"): lines[460]})
+        self.assertGreater(lines[460], 1)
+
+    def test_recursion(self):
+        again, run_thrice = recursion()
+        with cProfile.Profile() as profiler:
+            run_thrice()
+        self.assertEqual(self.calls(profiler, "test.bas"),
+                         {("MAIN", "method 'send' of 'generator' objects"): 1})
+
+    def test_calls_that_fail(self):
+        subject = program("10 CALL TRY", '20 CALL LEN("a")', "30 CALL ASC(A)")
+        depths = iter((1, 2, 3))
+
+        def attempt():
+            if next(depths) < 3:
+                self.assertRaises(TypeError, subject.run, functions)
+
+        functions = {"TRY": attempt, "LEN": len, "ASC": ord}
+        with cProfile.Profile() as profiler:
+            self.assertRaises(TypeError, subject.run, functions)
+        self.assertEqual(self.calls(profiler, "test.bas"),
+                         {("MAIN", "len"): 3, ("MAIN", "ord"): 3})
+
+    def test_another_tool_runs_the_program(self):
+        subject = program('10 CALL LEN("a")', '20 CALL ASC("b")')
+        functions = {"LEN": len, "ASC": ord}
+
+        def callback(code, *args):
+            if code in subject.subroutines:
+                subject.run(functions)
+
+        with cProfile.Profile() as profiler, \
+                tool({events.PY_START: callback, events.CALL: callback,
+                      events.C_RETURN: callback}):
+            subject.run(functions)
+        self.assertEqual(self.calls(profiler, "test.bas"),
+                         {("MAIN", "len"): 1, ("MAIN", "ord"): 1})
 
 
 class InterpreterTests(unittest.TestCase):

@@ -1,5 +1,5 @@
-/* tinybasic: an interpreter of Tiny BASIC that tells sys.monitoring what the
- * BASIC program does.
+/* tinybasic: an interpreter of Tiny BASIC that signals what the BASIC program
+ * does as events of sys.monitoring.
  *
  * It is an example of a producer.  The part to copy from is its first section,
  * "The producer", from the marker [code-like] to [call end]: the code-like,
@@ -25,7 +25,6 @@ typedef struct Subroutine Subroutine;
 
 typedef struct {
     PyObject *error;            /* tinybasic.Error */
-    PyObject *missing;          /* sys.monitoring.MISSING */
     PyTypeObject *subroutine_type;
     PyTypeObject *program_type;
 } module_state;
@@ -239,7 +238,8 @@ run_scope(Run *run, Subroutine *code, int32_t offset)
     run->code = caller;
     run->offset = caller_offset;
     run->next_offset = caller_offset + 1;
-    return PyMonitoring_ExitScope() < 0 ? -1 : result;
+    PyMonitoring_ExitScope();
+    return result;
 }
 /* [scope end] */
 
@@ -272,7 +272,7 @@ jump_to(Run *run, int32_t target)
         PyTuple_GET_ITEM(run->program->offsets, target));
 }
 
-/* Fired whichever way a decision went; the target tells which. */
+/* Fired whichever way a decision went; the target says which. */
 static int
 branch_to(Run *run, int32_t target)
 {
@@ -284,39 +284,16 @@ branch_to(Run *run, int32_t target)
 /* [jump end] */
 
 /* [call] */
+/* Fires CALL before the call, and C_RETURN or C_RAISE after it unless callable
+ * is written in Python. */
 static PyObject *
 call(Run *run, PyObject *callable, PyObject *args)
 {
-    Subroutine *code = run->code;
-    PyObject *arg0 = run->program->state->missing;
-    if (PyTuple_GET_SIZE(args) > 0) {
-        arg0 = PyTuple_GET_ITEM(args, 0);
-    }
-    if (PyMonitoring_FireCallEvent(&code->states[ON_CALL], (PyObject *)code,
-                                   run->offset, callable, arg0) < 0)
-    {
-        return NULL;
-    }
-    PyObject *result = PyObject_Call(callable, args, NULL);
-    if (PyFunction_Check(PyMethod_Check(callable)
-                         ? PyMethod_GET_FUNCTION(callable) : callable))
-    {
-        /* Written in Python: its own PY_RETURN or PY_UNWIND told the end. */
-        return result;
-    }
-    if (result == NULL) {
-        /* If a callback raises, its exception replaces this one: either way
-         * one is set. */
-        (void)PyMonitoring_FireCRaiseEvent(&code->states[ON_C_RAISE],
-                                           (PyObject *)code, run->offset);
-    }
-    else if (PyMonitoring_FireCReturnEvent(&code->states[ON_C_RETURN],
-                                           (PyObject *)code, run->offset,
-                                           result) < 0)
-    {
-        Py_CLEAR(result);
-    }
-    return result;
+    PyMonitoringState *states = run->code->states;
+    return PyMonitoring_Vectorcall(
+        &states[ON_CALL], &states[ON_C_RETURN], &states[ON_C_RAISE],
+        (PyObject *)run->code, run->offset, callable,
+        PySequence_Fast_ITEMS(args), PyTuple_GET_SIZE(args), NULL);
 }
 /* [call end] */
 
@@ -1263,20 +1240,13 @@ static int
 module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
-    PyObject *monitoring = PySys_GetObject("monitoring");
-    if (monitoring == NULL) {
-        PyErr_SetString(PyExc_ImportError, "lost sys.monitoring");
-        return -1;
-    }
-    state->missing = PyObject_GetAttrString(monitoring, "MISSING");
     state->error = PyErr_NewExceptionWithDoc(
         "tinybasic.Error", "An error in a BASIC program.", NULL, NULL);
     state->subroutine_type = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &subroutine_spec, NULL);
     state->program_type = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &program_spec, NULL);
-    if (state->missing == NULL || state->subroutine_type == NULL
-        || state->program_type == NULL
+    if (state->subroutine_type == NULL || state->program_type == NULL
         || PyModule_AddObjectRef(module, "Error", state->error) < 0)
     {
         return -1;
@@ -1289,7 +1259,6 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *state = PyModule_GetState(module);
     Py_VISIT(state->error);
-    Py_VISIT(state->missing);
     Py_VISIT(state->subroutine_type);
     Py_VISIT(state->program_type);
     return 0;
@@ -1300,7 +1269,6 @@ module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->error);
-    Py_CLEAR(state->missing);
     Py_CLEAR(state->subroutine_type);
     Py_CLEAR(state->program_type);
     return 0;
