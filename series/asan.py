@@ -9,7 +9,6 @@ CONFIGURATION = ("--with-pydebug", "--with-address-sanitizer",
                  "--with-undefined-behavior-sanitizer")
 # CPython leaves memory behind at exit, and asks for more than there is.
 ASAN_OPTIONS = "detect_leaks=0:allocator_may_return_null=1"
-TESTS = ("test_monitoring", *testing.OUR_TESTS)
 
 
 def test(build):
@@ -26,7 +25,7 @@ def test(build):
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
     tally = testing.Tally(build)
-    for module in TESTS:
+    for module in ("test_monitoring", *testing.our_tests(build / "src")):
         tally.regrtest(
             f"asan-{module}", python, module, PYTHONMALLOC="malloc",
             ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",

@@ -20,9 +20,9 @@ from readme import Table
 import testing
 
 LAYER = "Modules/_testcapi/monitoring.c"
-TESTS = testing.OUR_TESTS[0].rpartition(".")[2]
-# What it tests is a header, not the interpreter.
-LEFT_OUT = "TestHeader"
+# One tests a header, the other finds a difference of stock in its first steps.
+LEFT_OUT = ("test_capi.test_monitoring_header",
+            "test_capi.test_monitoring_model")
 # What stock's headers lack, as 3.13 has it under other names.
 STAND_INS = ("-DPY_MONITORING_EVENT_BRANCH_LEFT=PY_MONITORING_EVENT_BRANCH",
              "-DPY_MONITORING_EVENT_BRANCH_RIGHT=PY_MONITORING_EVENT_BRANCH",
@@ -41,16 +41,16 @@ layer.monitoring_exit_scope()
 OVERLAY = ("import _testcapi, _monitoring_layer; vars(_testcapi).update("
            "(name, value) for name, value in vars(_monitoring_layer).items() "
            "if name[0] != '_')")
-LIST_TESTS = f"""
-import unittest, _testcapi, _monitoring_layer, {TESTS}
+LIST_TESTS = """
+import sys, unittest, _testcapi, _monitoring_layer
 assert _testcapi.CodeLike is _monitoring_layer.CodeLike
 def names(suite):
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             yield from names(test)
         else:
-            yield test.id().partition(".")[2]
-print(*names(unittest.defaultTestLoader.loadTestsFromModule({TESTS})))
+            yield test.id()
+print(*names(unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:])))
 """
 TIMEOUT = 120
 COLUMNS = ("stock", "ours")
@@ -68,8 +68,10 @@ def compare(series, base, build):
     check_without_inline(build, stock, ours, place / "without-inline")
     pythons = [environment(place / name, python, layer, build)
                for name, python in zip(COLUMNS, (stock, ours))]
-    names = [test_names(python) for python in pythons][-1]
-    results = measure(names, pythons, place)
+    modules = [module for module in testing.our_tests(build / "src")
+               if module not in LEFT_OUT]
+    tests = [find_tests(python, modules) for python in pythons][-1]
+    results = measure(tests, pythons, place)
     fragment = markdown(results, series.base["version"])
     README.keep(build, fragment)
     check_ours(results, place)
@@ -105,21 +107,22 @@ def environment(place, python, layer, build):
     output_of([python, "-m", "venv", "--without-pip", place],
               env=clean_environment())
     packages, = place.glob("lib/python*/site-packages")
-    tests = build / "src/Lib/test/test_capi"
+    # Where test_capi is: that of the series, whatever the interpreter has.
+    tests = build / "src/Lib/test"
     (packages / "layer.pth").write_text(
         f"{layer.resolve()}\n{tests.resolve()}\n{OVERLAY}\n")
     return place / "bin/python"
 
 
-def test_names(python):
-    """Return the tests as Class.test, having checked that the layer is in
-    place."""
-    names = output_of([python, "-c", LIST_TESTS],
+def find_tests(python, modules):
+    """Return {Class.test: its whole name}, having checked that the layer is
+    in place."""
+    names = output_of([python, "-c", LIST_TESTS, *modules],
                       env=clean_environment()).decode().split()
-    return [name for name in names if name.split(".")[0] != LEFT_OUT]
+    return {".".join(name.split(".")[-2:]): name for name in names}
 
 
-def measure(names, pythons, place):
+def measure(tests, pythons, place):
     """Run each test on each python; return [(name, [result, ...])]."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for column in COLUMNS:
@@ -127,10 +130,10 @@ def measure(names, pythons, place):
     measured = []
     test_class = None
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
-        running = [(name, [executor.submit(run_test, python, name,
+        running = [(name, [executor.submit(run_test, python, test,
                                            log_file(place, column, name))
                            for column, python in zip(COLUMNS, pythons)])
-                   for name in names]
+                   for name, test in tests.items()]
         for name, futures in running:
             results = [future.result() for future in futures]
             measured.append((name, results))
@@ -155,7 +158,7 @@ def run_test(python, name, log, timeout=TIMEOUT):
     """Run one test in a process of its own and say what became of it."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            [python, "-m", "unittest", f"{TESTS}.{name}"], stdout=file,
+            [python, "-m", "unittest", name], stdout=file,
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env=clean_environment(), start_new_session=True)
     try:

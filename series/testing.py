@@ -9,16 +9,12 @@ from xml.etree import ElementTree
 import builder
 from common import clean_environment, print_tail, say
 
-OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
-             "test_capi.test_monitoring_threads")
 CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
-LEAK_TESTS = ("test_monitoring", OUR_TESTS[0])
 # The series' own tests are in test_capi too, and counted once.
-NOT_OURS = [argument for name in OUR_TESTS
-            for argument in ("--ignore", f"test.{name}.*")]
-TSAN_TESTS = ("test.test_monitoring", *(f"test.{name}" for name in OUR_TESTS))
+OURS = "test_monitoring*"
+NOT_OURS = ("--ignore", f"test.test_capi.{OURS}")
 # In the tree of CPython, what it suppresses itself; beside this file, what the
 # tests of the series need besides.
 TSAN_BASE = "Tools/tsan/suppressions_free_threading.txt"
@@ -158,15 +154,15 @@ def report_title(report):
     return found.group() if found else f"{report} without a message"
 
 
-def module_file(source, module):
-    """Return the file of a test module in a tree."""
-    return source / "Lib/test" / (module.replace(".", "/") + ".py")
+def our_tests(source):
+    """Return the modules of the API's tests that a tree has."""
+    files = (source / "Lib/test/test_capi").glob(f"{OURS}.py")
+    return sorted(f"test_capi.{file.stem}" for file in files)
 
 
 def test_interpreter(tally, python, name, source):
     """Run CPython's own tests, and those of the API if the tree has them."""
-    ours = [module for module in OUR_TESTS
-            if module_file(source, module).is_file()]
+    ours = our_tests(source)
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)
@@ -187,7 +183,7 @@ def test_all(build):
     tally.unittest("series", sys.executable, "discover", "-s", "series")
     test_example(tally, python, "example", build)
     test_interpreter(tally, python, "debug", build / "src")
-    for module in LEAK_TESTS:
+    for module in ("test_monitoring", *our_tests(build / "src")):
         tally.leak_test(python, module)
     return tally.finish()
 
@@ -213,6 +209,7 @@ def test_tsan(build):
     suppressions.write_text((build / "src" / TSAN_BASE).read_text()
                             + TSAN_OURS.read_text())
     tally = Tally(build)
-    tally.unittest("tsan", python, *TSAN_TESTS,
+    modules = ("test_monitoring", *our_tests(build / "src"))
+    tally.unittest("tsan", python, *(f"test.{name}" for name in modules),
                    TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
     return tally.finish()
