@@ -19,23 +19,30 @@ from common import SeriesError, clean_environment, output_of, print_tail
 from readme import Table
 import testing
 
-LAYER = "Modules/_testcapi/monitoring.c"
+LAYER = "Modules/_testcapi"
 # One tests a header, the other finds a difference of stock in its first steps.
 LEFT_OUT = ("test_capi.test_monitoring_header",
             "test_capi.test_monitoring_model")
-# What stock's headers lack, as 3.13 has it under other names.
-STAND_INS = ("-DPY_MONITORING_EVENT_BRANCH_LEFT=PY_MONITORING_EVENT_BRANCH",
-             "-DPY_MONITORING_EVENT_BRANCH_RIGHT=PY_MONITORING_EVENT_BRANCH",
-             "-DPyMonitoring_FireBranchLeftEvent=PyMonitoring_FireBranchEvent",
-             "-DPyMonitoring_FireBranchRightEvent="
-             "PyMonitoring_FireBranchEvent")
-# What a binary of ours runs on stock if it has none of the inline functions.
+# A binary of our headers on stock: what is new there is missing, or the bare
+# call.
 USE_LAYER = """
-import _monitoring_layer as layer
-codelike = layer.CodeLike(1)
-layer.monitoring_enter_scope(codelike, 5)
-layer.fire_event_branch_left(codelike, 1, 2)
+import sys, _monitoring_layer as layer
+M = sys.monitoring
+CALL, calls = 4, []
+M.use_tool_id(3, "test")
+for event in (M.events.CALL, M.events.C_RETURN, M.events.C_RAISE):
+    M.register_callback(3, event, lambda code, *args:
+                        calls.append(args) if code is codelike else None)
+codelike = layer.CodeLike(3)
+M.set_events(3, M.events.CALL)
+layer.monitoring_enter_scope(codelike, CALL, CALL, CALL)
+layer.fire_event_call(codelike, 0, len, "x")
+layer.fire_event_call_return(codelike, 0, len, "x")
+layer.fire_event_call_raise(codelike, 0, len, "x", KeyError())
+assert layer.monitoring_vectorcall(codelike, 0, len, "abc") == 3
 layer.monitoring_exit_scope()
+M.set_events(3, 0)
+assert calls == [(0, len, "x")], calls
 """
 # In a .pth file it reaches subprocesses and subinterpreters too.
 OVERLAY = ("import _testcapi, _monitoring_layer; vars(_testcapi).update("
@@ -54,6 +61,7 @@ print(*names(unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:])))
 """
 TIMEOUT = 120
 COLUMNS = ("stock", "ours")
+OUR_BINARY = "our-binary-on-stock"
 README = Table("compare")
 
 
@@ -63,43 +71,49 @@ def compare(series, base, build):
     ours = builder.build_python(build, "release")
     place = build / "compare"
     shutil.rmtree(place, ignore_errors=True)
-    layer = build_layer(build, build / "stock-src", stock, place / "layer",
-                        *STAND_INS)
-    check_without_inline(build, stock, ours, place / "without-inline")
-    pythons = [environment(place / name, python, layer, build)
-               for name, python in zip(COLUMNS, (stock, ours))]
+    layer = build_layer(build, build / "stock-src", stock, place / "layer")
+    pythons = {name: environment(place / name, python, layer, build)
+               for name, python in zip(COLUMNS, (stock, ours))}
     modules = [module for module in testing.our_tests(build / "src")
                if module not in LEFT_OUT]
-    tests = [find_tests(python, modules) for python in pythons][-1]
+    tests = [find_tests(python, modules) for python in pythons.values()][-1]
     results = measure(tests, pythons, place)
     fragment = markdown(results, series.base["version"])
     README.keep(build, fragment)
     check_ours(results, place)
+    check_our_binary(build, stock, ours, {
+        name: tests[name] for name, cells in results if cells[0] == "ok"},
+        place)
     check_readme(series.root / "README.md", fragment)
     print(f"{len(results)} tests: " + "; ".join(
         f"{column} {counted(results, i)}"
         for i, column in enumerate(COLUMNS)), flush=True)
 
 
-def build_layer(build, source, python, place, *flags):
+def build_layer(build, source, python, place):
     """Compile the test layer against the headers of an interpreter and its
-    source; return its folder."""
+    source, as extensions are, in the compiler's own mode of C; return its
+    folder."""
     place.mkdir(parents=True)
-    layer = build / "src" / LAYER
     builder.compile_module(
-        place / "_monitoring_layer.so", python, source, "-std=c11", *flags,
-        f"-I{layer.parent}",
-        os.path.join(os.path.dirname(__file__), "layer.c"), layer)
+        place / "_monitoring_layer.so", python, source,
+        f"-I{build / 'src' / LAYER}",
+        os.path.join(os.path.dirname(__file__), "layer.c"))
     return place
 
 
-def check_without_inline(build, stock, ours, place):
-    """Fail unless a binary of our headers can do without the inline functions,
-    which need our interpreter."""
-    build_layer(build, build / "src", ours, place,
-                "-D_PYMONITORING_NO_INLINE")
-    output_of([stock, "-c", USE_LAYER],
-              env=clean_environment(PYTHONPATH=str(place.resolve())))
+def check_our_binary(build, stock, ours, tests, place):
+    """Fail unless a binary of our headers runs on stock, where all these tests
+    pass with one of stock's."""
+    layer = build_layer(build, build / "src", ours, place / "our-layer")
+    python = environment(place / OUR_BINARY, stock, layer, build)
+    output_of([python, "-c", USE_LAYER], env=clean_environment())
+    bad = [name for name, (result,)
+           in measure(tests, {OUR_BINARY: python}, place) if result != "ok"]
+    if bad:
+        raise SeriesError(f"a binary of our headers fails {len(bad)} tests on "
+                          f"stock that pass with one of stock's, the first is "
+                          f"{bad[0]} ({log_file(place, OUR_BINARY, bad[0])})")
 
 
 def environment(place, python, layer, build):
@@ -123,23 +137,24 @@ def find_tests(python, modules):
 
 
 def measure(tests, pythons, place):
-    """Run each test on each python; return [(name, [result, ...])]."""
+    """Run each of {name: test} on each of {column: python}; return
+    [(name, [result, ...])]."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for column in COLUMNS:
+    for column in pythons:
         (place / f"{column}-logs").mkdir()
     measured = []
     test_class = None
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
         running = [(name, [executor.submit(run_test, python, test,
                                            log_file(place, column, name))
-                           for column, python in zip(COLUMNS, pythons)])
+                           for column, python in pythons.items()])
                    for name, test in tests.items()]
         for name, futures in running:
             results = [future.result() for future in futures]
             measured.append((name, results))
             if name.split(".")[0] != test_class:
                 test_class = name.split(".")[0]
-                print(row(test_class, COLUMNS))
+                print(row(test_class, pythons))
             print(row("  " + name.split(".")[1], results), flush=True)
     return measured
 
