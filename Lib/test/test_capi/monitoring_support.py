@@ -7,6 +7,7 @@ exception stays the same.
 
 import collections
 import contextlib
+import opcode
 import sys
 import unittest
 from test.support import import_helper
@@ -34,6 +35,9 @@ IDS = {name: event for event, name in enumerate(EVENT_NAMES)}
 EVENT_SETS = {name: getattr(E, name) for name in EVENT_NAMES}
 EVENT_SETS["C_RETURN"] = EVENT_SETS["C_RAISE"] = E.CALL
 
+# Of a call; in the order in which monitoring_vectorcall() takes the states.
+CALL_NAMES = ("CALL", "C_RETURN", "C_RAISE")
+
 EXCEPTION_EVENTS = {"RAISE", "EXCEPTION_HANDLED", "PY_UNWIND", "PY_THROW",
                     "RERAISE", "C_RAISE"}
 
@@ -42,7 +46,7 @@ CAN_DISABLE = {"PY_START", "PY_RESUME", "PY_RETURN", "PY_YIELD", "CALL",
 
 # One way to fire: its arguments after the offset, and what callbacks get after
 # the code-like.
-Case = collections.namedtuple("Case", "name fire args told")
+Case = collections.namedtuple("Case", "name fire args reported")
 
 
 def make_cases(offset=0):
@@ -76,6 +80,8 @@ def make_cases(offset=0):
         exception("RERAISE"),
         Case("C_RETURN", "c_return", (42,), (offset, MISSING, MISSING)),
         Case("C_RAISE", "c_raise", (exc,), (offset, MISSING, MISSING)),
+        Case("C_RETURN", "call_return", (len, "x"), (offset, len, "x")),
+        Case("C_RAISE", "call_raise", (len, "x", exc), (offset, len, "x")),
     ]
 
 
@@ -119,8 +125,8 @@ class MonitoringTestCase(unittest.TestCase):
     def listen(self, *names, tool=TOOL, callback=None):
         """Have a tool listen to events; return the list of the calls.
 
-        The tool hears of the test's own code too: only events of code-likes
-        count, and only for them is callback called.
+        The test's own code has events too: only those of code-likes count,
+        and only for them is callback called.
         """
         calls = []
 
@@ -163,20 +169,33 @@ class Plain:
     co_firstlineno = 1
 
 
-def make_codelikes():
-    """One code-like of each kind that can be weakly referenced."""
+def make_function():
+    """A new Python function, with a code object of its own."""
     namespace = {}
     exec("def function():\n    a = 1\n    return a\n", namespace)
+    return namespace["function"]
+
+
+def make_codelikes():
+    """One code-like of each kind that can be weakly referenced."""
+    code = make_function().__code__
+    nothing = bytes([opcode.opmap["NOP"], 0])
     return {
         "type of C": _testcapi.WeakCodeLike(0),
-        "code object": namespace["function"].__code__,
+        "code object": code,
         "empty code object": _testcapi.code_newempty("empty.src", "empty", 1),
+        "code object without a start": code.replace(co_code=nothing),
         "object": Plain(),
     }
 
 
+# What sys.monitoring keeps local events of by itself: it has bytecode in which
+# events are switched on.
+WITH_BYTECODE = {"code object", "empty code object"}
+
+
 class CodelikeTestCase(MonitoringTestCase):
-    """Events of any code-like, told by a producer that fires each in turn."""
+    """Events of any code-like, from a producer that fires each in turn."""
 
     def setUp(self):
         super().setUp()
@@ -192,24 +211,38 @@ class CodelikeTestCase(MonitoringTestCase):
                     monitoring.set_events(tool, 0)
                 monitoring.restart_events()
 
-    def tell(self, codelike, name, result=None, *, tool=TOOL, events=None):
-        """Have a tool listen to an event; return what it is told of codelike.
+    def record(self, codelike, name, result=None, *, tool=TOOL, events=None):
+        """Have a tool listen to an event; return the list of what callbacks
+        for codelike get first: offsets, or lines.
 
         result is what the callback returns.  The event set is that of the
         event; with events=0 the tool does not listen.
         """
-        told = []
+        seen = []
 
         def callback(code, *args):
             if code is codelike:
-                told.append(args[0])
+                seen.append(args[0])
                 return result
 
         monitoring.register_callback(tool, getattr(E, name), callback)
         if events is None:
             events = EVENT_SETS[name]
         monitoring.set_events(tool, events)
-        return told
+        return seen
+
+
+def make_producer(codelike, *actions, **kwargs):
+    """A producer that does actions with an event's name in front, or None for
+    a call."""
+    names = dict.fromkeys(
+        name for action in actions if isinstance(action, tuple)
+        for name in ([action[0]] if action[0] else CALL_NAMES))
+    return _testcapi.Producer(
+        codelike, tuple(IDS[name] for name in names),
+        tuple((IDS.get(action[0]), *action[1:])
+              if isinstance(action, tuple) else action
+              for action in actions), **kwargs)
 
 
 def line_producer(codelike, lines, **kwargs):

@@ -23,7 +23,7 @@ class TestDisable(CodelikeTestCase):
         # What a coverage tool does.
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2, 3, 2, 3, 4), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
+            lines = self.record(codelike, "LINE", DISABLE)
             producer()
             producer()
             self.assertEqual(lines, [1, 2, 3, 4])
@@ -43,43 +43,43 @@ class TestDisable(CodelikeTestCase):
             producer = _testcapi.Producer(
                 codelike, tuple(IDS[name] for name in names), tuple(actions),
                 fresh=fresh)
-            told = {}
+            seen = {}
             for tool, result in ((TOOL, DISABLE), (OTHER_TOOL, None)):
                 for name in names:
-                    told[tool, name] = self.tell(codelike, name, result,
+                    seen[tool, name] = self.record(codelike, name, result,
                                                  tool=tool)
                 monitoring.set_events(tool, sum(EVENT_SETS[name]
                                                 for name in names))
             producer()
             producer()
             for name in names:
-                self.assertEqual(told[TOOL, name], [0, 7, 2**31 - 1], name)
-                self.assertEqual(told[OTHER_TOOL, name],
+                self.assertEqual(seen[TOOL, name], [0, 7, 2**31 - 1], name)
+                self.assertEqual(seen[OTHER_TOOL, name],
                                  [0, 7, 2**31 - 1, 7] * 2, name)
 
         self.each_codelike(check)
 
     def test_other_codelikes_are_not_disabled(self):
         producers = []
-        told = []
+        seen = []
         for codelike in self.codelikes.values():
             producers.append(line_producer(codelike, (1, 2)))
         monitoring.register_callback(
             TOOL, E.LINE, lambda code, line:
-            told.append((code, line)) or DISABLE
+            seen.append((code, line)) or DISABLE
             if code in self.codelikes.values() else None)
         monitoring.set_events(TOOL, E.LINE)
         for producer in producers * 2:
             producer()
         monitoring.set_events(TOOL, 0)
-        self.assertEqual(told, [(codelike, line)
+        self.assertEqual(seen, [(codelike, line)
                                 for codelike in self.codelikes.values()
                                 for line in (1, 2)])
 
     def test_holds_across_changes(self):
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
+            lines = self.record(codelike, "LINE", DISABLE)
             producer()
             monitoring.set_events(OTHER_TOOL, E.PY_START)
             producer()
@@ -87,7 +87,7 @@ class TestDisable(CodelikeTestCase):
             producer()
             monitoring.set_events(TOOL, E.LINE | E.PY_START)
             producer()
-            again = self.tell(codelike, "LINE")
+            again = self.record(codelike, "LINE")
             producer()
             self.assertEqual(lines, [1, 2])
             self.assertEqual(again, [])
@@ -97,7 +97,7 @@ class TestDisable(CodelikeTestCase):
     def test_restart_events(self):
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
+            lines = self.record(codelike, "LINE", DISABLE)
             producer()
             monitoring.restart_events()
             producer()
@@ -109,8 +109,8 @@ class TestDisable(CodelikeTestCase):
     def test_free_tool_id(self):
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
-            others = self.tell(codelike, "LINE", DISABLE, tool=OTHER_TOOL)
+            lines = self.record(codelike, "LINE", DISABLE)
+            others = self.record(codelike, "LINE", DISABLE, tool=OTHER_TOOL)
             producer()
             monitoring.free_tool_id(TOOL)
             monitoring.use_tool_id(TOOL, "another")
@@ -121,10 +121,10 @@ class TestDisable(CodelikeTestCase):
         self.each_codelike(check)
 
     def check_next_owner(self, codelike, producer):
-        """Have another take the tool, who must be told of all lines."""
+        """Have another take the tool, who must get all lines."""
         if monitoring.get_tool(TOOL) is None:
             monitoring.use_tool_id(TOOL, "another")
-        lines = self.tell(codelike, "LINE")
+        lines = self.record(codelike, "LINE")
         producer()
         self.assertEqual(lines, [1, 2])
 
@@ -151,7 +151,7 @@ class TestDisable(CodelikeTestCase):
         self.each_codelike(check)
 
     def test_callback_that_frees_another_tool(self):
-        # That tool is told of the event, for which the tools are fixed.
+        # That tool gets the event, for which the tools are fixed.
         def check(codelike, fresh):
             def free(code, line):
                 if code is codelike:
@@ -159,7 +159,7 @@ class TestDisable(CodelikeTestCase):
 
             producer = line_producer(codelike, (1, 2), fresh=fresh)
             only_first = line_producer(codelike, (1,), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
+            lines = self.record(codelike, "LINE", DISABLE)
             monitoring.register_callback(OTHER_TOOL, E.LINE, free)
             monitoring.set_events(OTHER_TOOL, E.LINE)
             only_first()
@@ -217,7 +217,7 @@ class TestDisable(CodelikeTestCase):
     def test_callback_of_the_weak_reference(self):
         # Everybody can get at it.
         codelike = Plain()
-        lines = self.tell(codelike, "LINE", DISABLE)
+        lines = self.record(codelike, "LINE", DISABLE)
         producer = line_producer(codelike, (1, 2))
         producer()
         for ref in weakref.getweakrefs(codelike):
@@ -234,7 +234,8 @@ class TestDisable(CodelikeTestCase):
         def callback(code, line):
             if code is None:
                 lines.append(line)
-            return DISABLE if isinstance(code, _testcapi.WeakCodeLike) else None
+            if isinstance(code, _testcapi.WeakCodeLike):
+                return DISABLE
 
         def fire(codelike):
             _testcapi.Producer(codelike, (IDS["LINE"],),
@@ -257,11 +258,11 @@ class TestDisable(CodelikeTestCase):
     @support.skip_if_sanitizer("uses no address again soon", address=True)
     @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
     def test_address_used_again_after_an_untold_death(self):
-        # Weak references are not told where a tuple cannot be made for them.
+        # Weak references are not seen where a tuple cannot be made for them.
         script_helper.assert_python_ok("-c", textwrap.dedent("""
             import sys, _testcapi
 
-            def told(codelike):
+            def seen(codelike):
                 offsets.clear()
                 _testcapi.monitoring_enter_scope(codelike, PY_YIELD)
                 _testcapi.fire_event_py_yield(codelike, 0, None)
@@ -280,7 +281,7 @@ class TestDisable(CodelikeTestCase):
             again = 0
             for start in range(4):
                 codelike = _testcapi.WeakCodeLike(1)
-                assert told(codelike) == [0]
+                assert seen(codelike) == [0]
                 address = id(codelike)
                 # What is kept for tuples is used up.
                 tuples = [(i, start) for i in range(3000)]
@@ -292,7 +293,7 @@ class TestDisable(CodelikeTestCase):
                     others.append(_testcapi.WeakCodeLike(1))
                     if id(others[-1]) == address:
                         again += 1
-                        assert told(others[-1]) == [0], start
+                        assert seen(others[-1]) == [0], start
                         break
             assert again
         """))
@@ -302,7 +303,7 @@ class TestDisable(CodelikeTestCase):
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2), fresh=fresh)
             only_first = line_producer(codelike, (1,), fresh=fresh)
-            lines = self.tell(codelike, "LINE", DISABLE)
+            lines = self.record(codelike, "LINE", DISABLE)
             monitoring.free_tool_id(TOOL)
             only_first()
             self.assertEqual(lines, [1])
@@ -313,18 +314,18 @@ class TestDisable(CodelikeTestCase):
     @support.skip_if_sanitizer("uses no address again soon", address=True)
     def test_address_used_again(self):
         addresses = set()
-        told = []
+        seen = []
         for i in range(300):
             codelike = Plain()
             addresses.add(id(codelike))
-            told.append(self.tell(codelike, "LINE", DISABLE))
+            seen.append(self.record(codelike, "LINE", DISABLE))
             producer = line_producer(codelike, (1, 2))
             producer()
             producer()
             del producer, codelike
             monitoring.register_callback(TOOL, E.LINE, None)
         self.assertLess(len(addresses), 300)
-        self.assertEqual(told, [[1, 2]] * 300)
+        self.assertEqual(seen, [[1, 2]] * 300)
 
     def test_codelike_is_not_kept_alive(self):
         codelike = Plain()
@@ -358,7 +359,7 @@ class TestDisable(CodelikeTestCase):
         codelike = Plain()
         number = 20_000
         producer = line_producer(codelike, range(number))
-        lines = self.tell(codelike, "LINE", DISABLE)
+        lines = self.record(codelike, "LINE", DISABLE)
         producer()
         producer()
         self.assertEqual(lines, list(range(number)))
@@ -405,14 +406,14 @@ class TestDisable(CodelikeTestCase):
 
 
 class TestCoverage(CodelikeTestCase):
-    """A tool that disables each line is told of each line once.
+    """A tool that disables each line gets each line once.
 
     The functions have one state for all their lines, in an array on the C
     stack that is new at each call, or in one that lives as long as they do.
     """
 
     def disable_lines(self, codelike):
-        return self.tell(codelike, "LINE", DISABLE)
+        return self.record(codelike, "LINE", DISABLE)
 
     def test_loops_and_calls(self):
         def check(codelike, fresh):
@@ -502,10 +503,10 @@ class TestCoverage(CodelikeTestCase):
         self.each_codelike(check)
 
     def test_functions_by_turns(self):
-        told = []
+        seen = []
         monitoring.register_callback(
             TOOL, E.LINE, lambda code, line:
-            told.append((code, line)) or DISABLE
+            seen.append((code, line)) or DISABLE
             if code in functions else None)
         functions = [codelike for _ in range(5)
                      for codelike in make_codelikes().values()]
@@ -515,14 +516,14 @@ class TestCoverage(CodelikeTestCase):
         for producer in producers * 2:
             producer()
         monitoring.set_events(TOOL, 0)
-        self.assertEqual(told, [(codelike, line) for codelike in functions
+        self.assertEqual(seen, [(codelike, line) for codelike in functions
                                 for line in (1, 2)])
 
-    def test_beside_a_tool_that_is_told_always(self):
+    def test_beside_a_tool_that_disables_nothing(self):
         def check(codelike, fresh):
             producer = line_producer(codelike, (1, 2, 1), fresh=fresh)
             lines = self.disable_lines(codelike)
-            others = self.tell(codelike, "LINE", tool=OTHER_TOOL)
+            others = self.record(codelike, "LINE", tool=OTHER_TOOL)
             producer()
             producer()
             self.assertEqual(lines, [1, 2])
@@ -534,9 +535,7 @@ class TestCoverage(CodelikeTestCase):
         # What one of them disables is not disabled for the other.
         for fresh in (True, False):
             for bytecode_first in (True, False):
-                namespace = {}
-                exec("def function():\n    a = 1\n    return a\n", namespace)
-                function = namespace["function"]
+                function = make_function()
                 producer = line_producer(function.__code__, (2, 3, 4),
                                          fresh=fresh)
                 lines = self.disable_lines(function.__code__)

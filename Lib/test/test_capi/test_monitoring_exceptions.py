@@ -72,7 +72,7 @@ class TestPendingException(MonitoringTestCase):
             with self.subTest(case.fire):
                 pending = KeyError("pending")
                 if case.name in EXCEPTION_EVENTS:
-                    pending = case.args[0]
+                    pending = case.args[-1]
                 self.listen(case.name, callback=fail)
                 with scope(self.codelike, case.name):
                     with self.assertRaises(ValueError) as caught:

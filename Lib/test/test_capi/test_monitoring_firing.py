@@ -20,7 +20,7 @@ class TestArguments(MonitoringTestCase):
     def test_arguments(self):
         def check(case, calls):
             fire(case, self.codelike, offset)
-            self.assertEqual(calls, [(case.name, self.codelike, *case.told)])
+            self.assertEqual(calls, [(case.name, self.codelike, *case.reported)])
 
         for offset in (0, 1, 256, 257, 2**31 - 1):
             self.each_case(check, make_cases(offset))
@@ -63,7 +63,7 @@ class TestArguments(MonitoringTestCase):
 
         self.each_case(check)
 
-    def test_negative_offset_that_nobody_is_told(self):
+    def test_negative_offset_that_nobody_gets(self):
         enter(self.codelike, "PY_START")
         _testcapi.fire_event_py_start(self.codelike, -1)
 
@@ -80,7 +80,7 @@ class TestArguments(MonitoringTestCase):
         def check(case, calls):
             message = f"^Firing event {IDS[case.name]} with no exception set$"
             with self.assertRaisesRegex(ValueError, message):
-                fire(case._replace(args=(None,)), self.codelike)
+                fire(case._replace(args=(*case.args[:-1], None)), self.codelike)
             self.assertEqual(calls, [])
 
         self.each_case(check, [case for case in make_cases()

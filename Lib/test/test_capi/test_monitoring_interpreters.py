@@ -15,8 +15,8 @@ _testcapi = import_helper.import_module("_testcapi")
 class TestInterpreters(MonitoringTestCase):
 
     def test_events_while_it_ends(self):
-        # Callbacks are released; the destructor of one fires an event of
-        # which another was told.
+        # Callbacks are released; the destructor of one fires an event for
+        # which another was registered.
         code = textwrap.dedent("""
             import os, sys, _testcapi
 
@@ -38,7 +38,8 @@ class TestInterpreters(MonitoringTestCase):
             M.register_callback(3, M.events.LINE, Second())
             M.set_events(3, M.events.PY_START | M.events.LINE)
         """)
-        _, out, err = script_helper.assert_python_ok("-c", code, PYTHONMALLOC="debug")
+        _, out, err = script_helper.assert_python_ok("-c", code,
+                                                     PYTHONMALLOC="debug")
         self.assertEqual((out, err), (b"fired", b""))
 
     @unittest.skipIf(support.Py_GIL_DISABLED,

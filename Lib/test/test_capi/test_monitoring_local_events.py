@@ -21,7 +21,7 @@ class TestLocalEvents(CodelikeTestCase):
     def test_only_that_codelike(self):
         for kind, codelike in self.codelikes.items():
             with self.subTest(kind):
-                lines = {name: self.tell(other, "LINE", events=0, tool=tool)
+                lines = {name: self.record(other, "LINE", events=0, tool=tool)
                          for tool, (name, other)
                          in enumerate(self.codelikes.items())}
                 for tool in range(len(lines)):
@@ -76,8 +76,8 @@ class TestLocalEvents(CodelikeTestCase):
 
     def test_beside_global_events(self):
         codelike = self.codelikes["object"]
-        lines = self.tell(codelike, "LINE")
-        starts = self.tell(codelike, "PY_START", events=E.LINE)
+        lines = self.record(codelike, "LINE")
+        starts = self.record(codelike, "PY_START", events=E.LINE)
         producer = _testcapi.Producer(
             codelike, (IDS["LINE"], IDS["PY_START"]),
             ((IDS["PY_START"], 0), (IDS["LINE"], 1, 10)))
@@ -111,22 +111,22 @@ class TestLocalEvents(CodelikeTestCase):
     def test_address_used_again(self):
         # Without a GIL, an allocator hands out a whole page first.
         addresses = set()
-        told = []
-        while len(told) < len(addresses) + 50 and len(addresses) < 5000:
+        seen = []
+        while len(seen) < len(addresses) + 50 and len(addresses) < 5000:
             codelike = Plain()
             addresses.add(id(codelike))
             self.assertEqual(monitoring.get_local_events(TOOL, codelike), 0)
-            lines = self.tell(codelike, "LINE", events=0)
+            lines = self.record(codelike, "LINE", events=0)
             # What is on for another makes the states active.
             monitoring.set_local_events(TOOL, self.codelikes["object"], E.LINE)
             line_producer(codelike, (1,))()
             monitoring.set_local_events(TOOL, codelike, E.LINE)
             line_producer(codelike, (2,))()
-            told.append(lines)
+            seen.append(lines)
             monitoring.register_callback(TOOL, E.LINE, None)
             del codelike
         self.assertLess(len(addresses), 5000)
-        self.assertEqual(told, [[2]] * len(told))
+        self.assertEqual(seen, [[2]] * len(seen))
 
     def test_codelike_is_not_kept_alive(self):
         codelike = Plain()
@@ -140,7 +140,7 @@ class TestLocalEvents(CodelikeTestCase):
     def test_restart_events_leaves_them(self):
         for kind, codelike in self.codelikes.items():
             with self.subTest(kind):
-                lines = self.tell(codelike, "LINE", events=0)
+                lines = self.record(codelike, "LINE", events=0)
                 self.set_local(codelike, E.LINE)
                 monitoring.restart_events()
                 line_producer(codelike, (1, 2))()
@@ -148,7 +148,7 @@ class TestLocalEvents(CodelikeTestCase):
 
     def test_switched_in_mid_scope(self):
         codelike = _testcapi.WeakCodeLike(1)
-        lines = self.tell(codelike, "LINE", events=0)
+        lines = self.record(codelike, "LINE", events=0)
         enter(codelike, "LINE")
         monitoring.set_local_events(TOOL, codelike, E.LINE)
         _testcapi.fire_event_line(codelike, 0, 1)
@@ -161,19 +161,19 @@ class TestLocalEvents(CodelikeTestCase):
     def test_answers_to_calls(self):
         codelike = self.codelikes["object"]
         names = ("CALL", "C_RETURN", "C_RAISE")
-        told = {name: self.tell(codelike, name, events=0) for name in names}
+        seen = {name: self.record(codelike, name, events=0) for name in names}
         self.set_local(codelike, E.CALL | E.C_RETURN | E.C_RAISE)
         producer = _testcapi.Producer(
             codelike, tuple(IDS[name] for name in names),
             ((IDS["CALL"], 1, len, 1), (IDS["C_RETURN"], 1, 1),
              (IDS["CALL"], 2, len, 1), (IDS["C_RAISE"], 2, KeyError())))
         producer()
-        self.assertEqual(told, {"CALL": [1, 2], "C_RETURN": [1],
+        self.assertEqual(seen, {"CALL": [1, 2], "C_RETURN": [1],
                                 "C_RAISE": [2]})
 
     def test_disable(self):
         codelike = self.codelikes["object"]
-        lines = self.tell(codelike, "LINE", DISABLE, events=0)
+        lines = self.record(codelike, "LINE", DISABLE, events=0)
         self.set_local(codelike, E.LINE)
         producer = line_producer(codelike, (1, 2, 1))
         producer()
@@ -186,11 +186,9 @@ class TestLocalEvents(CodelikeTestCase):
         self.assertEqual(lines, [1, 2, 1, 2])
 
     def test_bytecode_has_its_own(self):
-        namespace = {}
-        exec("def function():\n    a = 1\n    return a\n", namespace)
-        function = namespace["function"]
+        function = make_function()
         code = function.__code__
-        lines = self.tell(code, "LINE", DISABLE, events=0)
+        lines = self.record(code, "LINE", DISABLE, events=0)
         self.set_local(code, E.LINE)
         producer = line_producer(code, (2, 3))
         for _ in range(2):
@@ -201,8 +199,8 @@ class TestLocalEvents(CodelikeTestCase):
     def test_free_tool_id(self):
         for kind, codelike in self.codelikes.items():
             with self.subTest(kind):
-                lines = self.tell(codelike, "LINE", events=0)
-                others = self.tell(codelike, "LINE", events=0,
+                lines = self.record(codelike, "LINE", events=0)
+                others = self.record(codelike, "LINE", events=0,
                                    tool=OTHER_TOOL)
                 self.set_local(codelike, E.LINE)
                 self.set_local(codelike, E.LINE, OTHER_TOOL)
@@ -215,22 +213,22 @@ class TestLocalEvents(CodelikeTestCase):
 
     def test_many_codelikes(self):
         codelikes = [Plain() for _ in range(1000)]
-        told = []
+        seen = []
         monitoring.register_callback(
-            TOOL, E.LINE, lambda code, line: told.append((code, line)))
+            TOOL, E.LINE, lambda code, line: seen.append((code, line)))
         for codelike in codelikes[::2]:
             monitoring.set_local_events(TOOL, codelike, E.LINE)
         for line, codelike in enumerate(codelikes):
             line_producer(codelike, (line,))()
         expected = [(codelike, line) for line, codelike
                     in enumerate(codelikes) if line % 2 == 0]
-        self.assertEqual(told, expected)
-        told.clear()
+        self.assertEqual(seen, expected)
+        seen.clear()
         del codelikes[::4], codelike
         expected.clear()
         for line, codelike in enumerate(codelikes):
             line_producer(codelike, (line,))()
-        self.assertEqual(len(told), 250)
+        self.assertEqual(len(seen), 250)
 
 
 if __name__ == "__main__":

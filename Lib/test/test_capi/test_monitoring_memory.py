@@ -136,9 +136,9 @@ def sweep(attempt, check, alone):
     attempt() must raise MemoryError each time that it is called, and
     check(done) is called.  Return at how many allocations it failed.
 
-    While allocations fail nothing else may allocate.  Tools must not be told
-    of this function's lines and calls, and attempt() must not make a list,
-    which crashes in the base of the free-threaded build.
+    While allocations fail nothing else may allocate.  No tool may listen to
+    this function's lines and calls, and attempt() must not make a list, which
+    crashes in the base of the free-threaded build.
     """
     repeat = 20
     for start in range(1000):
@@ -167,7 +167,7 @@ def count_blocks():
 
 
 def fails(attempt, start, stop):
-    # Short, so that a tool is told of offsets that need no allocation.
+    # Short, so that a tool gets offsets that need no allocation.
     try:
         _testcapi.set_nomemory(start, stop)
         attempt()
@@ -179,23 +179,23 @@ def fails(attempt, start, stop):
 
 
 class Recorder:
-    """Registers a callback; keeps what that was last told of a code-like."""
+    """Registers a callback; keeps what that last got for a code-like."""
 
     def __init__(self, codelike, event, result=None):
         self.result = result
-        self.told = None
+        self.seen = None
 
         # No star-arguments: these would allocate for other code too.
         def callback(code, first, second=None, third=None):
             if code is codelike:
-                self.told = first, second, third
+                self.seen = first, second, third
                 return self.result
 
         monitoring.register_callback(TOOL, event, callback)
 
     def take(self):
-        told, self.told = self.told, None
-        return told
+        seen, self.seen = self.seen, None
+        return seen
 
 
 def sweep_fire(alone):
@@ -220,12 +220,12 @@ def sweep_fire(alone):
             if not done:
                 recorder.take()
                 attempt()
-            told = [arg for arg in recorder.take() if arg is not None]
+            seen = [arg for arg in recorder.take() if arg is not None]
             if case.name == "STOP_ITERATION":
-                told[1] = told[1].value
-                assert told == [1000, "value"], told
+                seen[1] = seen[1].value
+                assert seen == [1000, "value"], seen
             else:
-                assert told == [*case.told], told
+                assert seen == [*case.reported], seen
 
         with scope(codelike, case.name):
             # What is cached at the first calls.

@@ -54,18 +54,32 @@ class TestScopes(MonitoringTestCase):
         self.assertNotEqual(self.codelike.version, 0)
 
     def test_unknown_event_type(self):
+        garbage = b"\x01\x02" * 4
         for event in (len(EVENT_NAMES), 100, 255):
             with self.subTest(event):
-                garbage = b"\x01\x02" * 4
+                types = IDS["LINE"], event
+                # Nobody looks while nobody listens.
                 self.codelike.states = garbage
                 self.codelike.version = 0
+                _testcapi.monitoring_enter_scope(self.codelike, *types)
+                self.assertEqual(self.codelike.states[:4], bytes(4))
+                stale = self.codelike.version
+                self.assertNotEqual(stale, 0)
+                monitoring.set_events(TOOL, E.LINE)
                 message = rf"event_types\[1\] is {event}\b"
-                with self.assertRaisesRegex(ValueError, message):
-                    _testcapi.monitoring_enter_scope(self.codelike, 0, event)
-                self.assertEqual(self.codelike.states, garbage)
-                self.assertEqual(self.codelike.version, 0)
+                for version in (0, stale):
+                    self.codelike.states = garbage
+                    self.codelike.version = version
+                    with self.assertRaisesRegex(ValueError, message):
+                        _testcapi.monitoring_enter_scope(self.codelike, *types)
+                    self.assertEqual(self.codelike.states[:4], bytes(4))
+                    self.assertEqual(self.codelike.version, 0)
+                # The array serves again.
+                enter(self.codelike, "LINE", "PY_START")
+                self.assertEqual(self.active()[:2], [1 << TOOL, 0])
+                monitoring.set_events(TOOL, 0)
 
-    def test_answers_to_calls_are_active_with_call(self):
+    def test_c_return_and_c_raise_are_active_with_call(self):
         for name in ("C_RETURN", "C_RAISE"):
             enter(self.codelike, "CALL", name)
             self.assertEqual(self.active()[:2], [0, 0])
@@ -81,6 +95,8 @@ class TestScopes(MonitoringTestCase):
         enter(self.codelike, "LINE", pending=exc)
         enter(self.codelike, "LINE", pending=exc)
         exit_scope(pending=exc)
+        monitoring.set_events(TOOL, E.LINE)
+        enter(self.codelike, "LINE", pending=exc)
         self.codelike.version = 0
         with self.assertRaises(ValueError) as caught:
             _testcapi.monitoring_enter_scope(self.codelike, 99, pending=exc)
@@ -146,6 +162,46 @@ class TestScopes(MonitoringTestCase):
         self.assertEqual([call[1:] for call in calls],
                          [(self.codelike, 1), (inner, 2), (self.codelike, 3),
                           (self.codelike, 4)])
+
+    def test_exit_does_nothing(self):
+        calls = self.listen("LINE", "CALL")
+        exit_scope()
+        enter(self.codelike, "LINE", "CALL")
+        kept = self.codelike.states, self.codelike.version
+        for _ in range(10):
+            exit_scope()
+            self.assertEqual((self.codelike.states, self.codelike.version),
+                             kept)
+        _testcapi.fire_event_line(self.codelike, 0, 1)
+        self.assertEqual(calls, [("LINE", self.codelike, 1)])
+
+    def test_exits_in_any_order(self):
+        # As under greenlets, where the scopes of two stacks take turns.
+        first, second = (_testcapi.WeakCodeLike(2) for _ in range(2))
+        calls = self.listen("LINE", "CALL")
+        lines = iter(range(100))
+
+        def use(codelike):
+            _testcapi.fire_event_line(codelike, 0, next(lines))
+            _testcapi.fire_event_call(codelike, 1, len, "x")
+
+        enter(first, "LINE", "CALL")
+        use(first)
+        enter(second, "LINE", "CALL")
+        use(second)
+        exit_scope()                    # that of first
+        use(second)
+        use(first)
+        enter(first, "LINE", "CALL")
+        exit_scope()                    # that of second
+        exit_scope()                    # never entered
+        use(second)
+        use(first)
+        self.assertEqual(calls, [
+            call for line, codelike
+            in enumerate((first, second, second, first, second, first))
+            for call in (("LINE", codelike, line),
+                         ("CALL", codelike, 1, len, "x"))])
 
     def test_unpaired(self):
         def unpaired(number):

@@ -75,7 +75,7 @@ class Worker(threading.Thread):
         super().__init__()
         self.test = test
         self.rounds = 0
-        self.told = collections.Counter()   # of STEADY: (code-like, event)
+        self.seen = collections.Counter()   # of STEADY: (code-like, event)
         self.lines = []                     # of LOCAL, for one code-like
         self.once = set()                   # of ONCE: all but its own
         self.own_lines = set()              # of ONCE, for its own code-like
@@ -87,7 +87,7 @@ class Worker(threading.Thread):
         self.test.current.worker = self
         try:
             while not self.test.finished and not self.test.failed():
-                self.told.clear()
+                self.seen.clear()
                 self.fire_shared()
                 self.fire_codelike()
                 self.fire_own()
@@ -104,9 +104,9 @@ class Worker(threading.Thread):
             producer()
         for codelike in test.shared:
             for event in (E.PY_RESUME, E.PY_YIELD, E.CALL, E.C_RETURN):
-                test.assertEqual(self.told[codelike, event], 1)
+                test.assertEqual(self.seen[codelike, event], 1)
             lines = 2 * len(LINES) if codelike is test.shared[0] else 0
-            test.assertEqual(self.told[codelike, E.LINE], lines)
+            test.assertEqual(self.seen[codelike, E.LINE], lines)
 
     def fire_codelike(self):
         """Fire with a thread's own objects, and with errors of callbacks."""
@@ -133,7 +133,7 @@ class Worker(threading.Thread):
                 test.assertIs(type(exc.__context__), KeyError)
             _testcapi.monitoring_exit_scope()
             for event in (E.CALL, E.C_RETURN, E.RAISE, E.PY_UNWIND):
-                test.assertEqual(self.told[codelike, event], 1)
+                test.assertEqual(self.seen[codelike, event], 1)
         test.assertEqual(self.answered, [(1, print, own)] * 2)
 
     def fire_own(self):
@@ -205,7 +205,7 @@ class TestThreads(unittest.TestCase):
             if type(codelike) is types.CodeType:
                 return DISABLE if event == E.CALL else None
             worker = self.current.worker
-            worker.told[codelike, event] += 1
+            worker.seen[codelike, event] += 1
             if event == E.C_RETURN and codelike in self.codelikes:
                 worker.answered.append(args)
         return callback
@@ -216,14 +216,14 @@ class TestThreads(unittest.TestCase):
         worker = self.current.worker
         generation = self.generation
         if codelike is worker.mine:
-            told, location = worker.own_lines, (generation, line)
+            seen, location = worker.own_lines, (generation, line)
         else:
-            told, location = worker.once, (generation, codelike, line)
-        # What cannot be weakly referenced is disabled until it is next entered.
-        if (location in told and generation % 2 == 0
+            seen, location = worker.once, (generation, codelike, line)
+        # What cannot be weakly referenced is disabled until the next entering.
+        if (location in seen and generation % 2 == 0
                 and codelike is not self.codelikes[1]):
-            self.errors.append(f"disabled, and told again: {location}")
-        told.add(location)
+            self.errors.append(f"disabled, and called again: {location}")
+        seen.add(location)
         return DISABLE
 
     def local(self, codelike, line):
@@ -239,7 +239,7 @@ class TestThreads(unittest.TestCase):
             if type(codelike) is types.CodeType:
                 return None
             if self.silent:
-                self.errors.append("told after it was switched off")
+                self.errors.append("called after it was switched off")
             if event == E.PY_UNWIND and chosen < 0.5:
                 raise ZeroDivisionError
             # For RAISE an error, which removes the callback.

@@ -59,7 +59,7 @@ def program(call, depth=1):
 
 
 class TestLegacyTools(MonitoringTestCase):
-    """What they tell of Python code is the same with a producer's events."""
+    """What they report of Python code is the same with a producer's events."""
 
     PDB_SCRIPTS = (
         "next\n" * 11,
@@ -102,22 +102,22 @@ class TestLegacyTools(MonitoringTestCase):
                            if callbacks else functools.partial(dict))
                 for fresh in (True, False):
                     for listening in (False, True):
-                        told = []
+                        seen = []
                         producer = _testcapi.Producer(
                             codelike, types, actions, fresh=fresh)
                         with (self.subTest(kind=kind, calls=calls, fresh=fresh,
                                            listening=listening),
-                              self.listening(codelike, told, listening)):
+                              self.listening(codelike, seen, listening)):
                             check(producer, without)
-                            self.assertEqual(bool(told), listening)
+                            self.assertEqual(bool(seen), listening)
 
     @contextlib.contextmanager
-    def listening(self, codelike, told, listening):
+    def listening(self, codelike, seen, listening):
         local = sum(EVENT_SETS[name] for name in CAN_DISABLE)
         for name in EVENT_NAMES:
             monitoring.register_callback(
                 TOOL, getattr(E, name), lambda code, *args:
-                told.append(args) if code is codelike else None)
+                seen.append(args) if code is codelike else None)
         if listening:
             monitoring.set_local_events(TOOL, codelike, local)
             monitoring.set_events(TOOL, E.RAISE | E.PY_UNWIND | E.RERAISE
@@ -286,7 +286,7 @@ class NamedCodelike:
 
 
 class TestCProfile(unittest.TestCase):
-    """It tells of a producer what it tells of the same calls in Python."""
+    """It counts of a producer what it counts of the same calls in Python."""
 
     CALLS = tuple(IDS[name] for name in
                   ("PY_START", "PY_RETURN", "CALL", "C_RETURN", "C_RAISE",
@@ -536,7 +536,7 @@ class TestCProfile(unittest.TestCase):
         def function():
             len(())
 
-        # What else is told of that time is up to cProfile, whose call of
+        # What else is seen of that time is up to cProfile, whose call of
         # abs() never ends.
         for fresh in (True, False):
             producer = self.make(
