@@ -1,7 +1,5 @@
 """Firing events: what is reported, and to which tools."""
 
-import functools
-import gc
 import sys
 import threading
 import unittest
@@ -20,7 +18,8 @@ class TestArguments(MonitoringTestCase):
     def test_arguments(self):
         def check(case, calls):
             fire(case, self.codelike, offset)
-            self.assertEqual(calls, [(case.name, self.codelike, *case.reported)])
+            self.assertEqual(calls,
+                             [(case.name, self.codelike, *case.reported)])
 
         for offset in (0, 1, 256, 257, 2**31 - 1):
             self.each_case(check, make_cases(offset))
@@ -80,7 +79,8 @@ class TestArguments(MonitoringTestCase):
         def check(case, calls):
             message = f"^Firing event {IDS[case.name]} with no exception set$"
             with self.assertRaisesRegex(ValueError, message):
-                fire(case._replace(args=(*case.args[:-1], None)), self.codelike)
+                fire(case._replace(args=(*case.args[:-1], None)),
+                     self.codelike)
             self.assertEqual(calls, [])
 
         self.each_case(check, [case for case in make_cases()
@@ -229,44 +229,6 @@ class TestFiring(MonitoringTestCase):
             [len(calls) for calls in (first, switched_off, switched_on)],
             [2, 1, 1])
 
-    def test_callback_that_unregisters_itself(self):
-        class Callback:
-            def __call__(self, code, offset, exc):
-                monitoring.register_callback(TOOL, E.PY_THROW, None)
-                gc.collect()
-                seen.append((type(self), offset))
-
-        # Bytecode of this test has no PY_THROW.
-        seen = []
-        callback = Callback()
-        alive = weakref.ref(callback)
-        monitoring.register_callback(TOOL, E.PY_THROW, callback)
-        monitoring.set_events(TOOL, E.PY_THROW)
-        del callback
-        enter(self.codelike, "PY_THROW")
-        _testcapi.fire_event_py_throw(self.codelike, 1, KeyError())
-        _testcapi.fire_event_py_throw(self.codelike, 2, KeyError())
-        self.assertEqual(seen, [(Callback, 1)])
-        self.assertIsNone(alive())
-
-    def test_bytecode_callback_that_unregisters_itself(self):
-        # Where no producer is: it dies as ever.
-        class Callback:
-            def __call__(self, code, offset):
-                monitoring.register_callback(TOOL, E.PY_START, None)
-
-        def function():
-            pass
-
-        callbacks = [Callback() for _ in range(10)]
-        alive = [weakref.ref(callback) for callback in callbacks]
-        while callbacks:
-            monitoring.register_callback(TOOL, E.PY_START, callbacks.pop())
-            monitoring.set_events(TOOL, E.PY_START)
-            function()
-            monitoring.set_events(TOOL, 0)
-        self.assertEqual([ref() for ref in alive], [None] * 10)
-
     def test_no_reentry(self):
         for case in make_cases():
             with self.subTest(case.fire):
@@ -341,34 +303,6 @@ class TestFiring(MonitoringTestCase):
                     self.assertEqual(caller(case), "returned")
                 monitoring.set_events(TOOL, 0)
                 self.assertEqual(len(errors), 1)
-
-    def test_callback_that_is_removed_under_call_tracing(self):
-        # Where bytecode's callback runs within, it is still kept.
-        def remove():
-            monitoring.register_callback(TOOL, E.LINE, None)
-            gc.collect()
-            removed.append(True)
-
-        def start(code, offset):
-            if code is traced.__code__ and not removed:
-                sys.call_tracing(remove, ())
-
-        def traced():
-            pass
-
-        removed = []
-        monitoring.register_callback(OTHER_TOOL, E.PY_START, start)
-        monitoring.set_local_events(OTHER_TOOL, traced.__code__, E.PY_START)
-        # The cache's destructor releases what it calls.
-        monitoring.register_callback(TOOL, E.LINE, functools.lru_cache(
-            lambda code, line: sys.call_tracing(traced, ())))
-        codelike = _testcapi.WeakCodeLike(1)
-        monitoring.set_local_events(TOOL, codelike, E.LINE)
-        enter(codelike, "LINE")
-        _testcapi.fire_event_line(codelike, 0, 1)
-        exit_scope()
-        monitoring.set_local_events(OTHER_TOOL, traced.__code__, 0)
-        self.assertEqual(removed, [True])
 
     def test_f_lineno_under_call_tracing(self):
         # A trace function may set it, until it comes to a producer's event.
