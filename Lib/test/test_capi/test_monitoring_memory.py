@@ -5,13 +5,12 @@ import operator
 import sys
 import textwrap
 import unittest
-import weakref
 from test.support import import_helper, script_helper
-from .monitoring_support import (DISABLE, E, EVENT_SETS, EXCEPTION_EVENTS, IDS,
-                                 MISSING, OTHER_TOOL, TOOL, Case,
-                                 MonitoringTestCase, Plain, enter, fire,
-                                 line_producer, make_cases, make_codelikes,
-                                 monitoring, scope)
+from .monitoring_support import (CALL_NAMES, DISABLE, E, EVENT_SETS,
+                                 EXCEPTION_EVENTS, IDS, MISSING, OTHER_TOOL,
+                                 TOOL, WITH_BYTECODE, Case, MonitoringTestCase,
+                                 Plain, enter, fire, line_producer, make_cases,
+                                 make_codelikes, monitoring, scope)
 
 _testcapi = import_helper.import_module("_testcapi")
 
@@ -129,6 +128,8 @@ class TestMemory(MonitoringTestCase):
                 self.assertGreater(int(result.out), 0)
 
 
+# The sweeps of TestAllocationFailures, each run in processes of its own.
+
 def sweep(attempt, check, alone):
     """Let each allocation of attempt() fail in turn, until it succeeds.
 
@@ -237,50 +238,58 @@ def sweep_fire(alone):
         monitoring.register_callback(TOOL, getattr(E, case.name), None)
 
 
-def sweep_waiting_calls(alone):
-    # As many as make their table grow.
-    number = 20
-    codelike = _testcapi.WeakCodeLike(1)
-    recorder = Recorder(codelike, E.C_RETURN)
+def sweep_vectorcall(alone):
+    # There is no call where its CALL cannot be reported.
+    codelike = _testcapi.WeakCodeLike(3)
+    started = Recorder(codelike, E.CALL)
+    returned = Recorder(codelike, E.C_RETURN)
     monitoring.set_local_events(TOOL, codelike, E.CALL)
-    failed = 0
-    with scope(codelike, "CALL"):
-        for i in range(number):
-            failed += sweep(
-                lambda: _testcapi.fire_event_call(codelike, 1, len, i),
-                lambda done: None, alone)
-        for i in range(number):
-            _testcapi.fire_event_c_return(codelike, 1, None)
-            assert recorder.take() == (1, len, number - 1 - i)
-        _testcapi.fire_event_c_return(codelike, 1, None)
-        assert recorder.take() == (1, MISSING, MISSING)
-    assert failed >= 3, failed
+    order = bytearray(2)
+    reverse = order.reverse
+
+    def attempt():
+        started.seen = returned.seen = None
+        order[0] = 0
+        order[1] = 1
+        _testcapi.monitoring_vectorcall(codelike, 1000, reverse)
+
+    def check(done):
+        event = 1000, reverse, MISSING
+        was_called = order == b"\1\0"
+        assert started.take() == (event if was_called else None)
+        assert returned.take() == (event if done else None)
+        assert was_called or not done
+        ends.add((was_called, done))
+
+    ends = set()
+    with scope(codelike, *CALL_NAMES):
+        attempt()
+        attempt()
+        sweep(attempt, check, alone)
+    assert len(ends) == 3, ends
 
 
 def sweep_enter_scope(alone):
+    # It needs no memory.
     names = "PY_YIELD", "C_RETURN", "PY_START"
-    garbage = b"\xff\xee" * len(names)
     codelike = _testcapi.CodeLike(len(names))
-    # A tool that wants answers to calls.
-    recorder = Recorder(codelike, E.C_RETURN)
     monitoring.set_events(TOOL, E.PY_YIELD | E.CALL)
-    codelike.states = garbage
     args = codelike, *(IDS[name] for name in names)
 
     def attempt():
         _testcapi.monitoring_enter_scope(*args)
 
     def check(done):
-        if done:
-            active = bytes((1 << TOOL, 0))
-            assert codelike.states == active * 2 + bytes(2), codelike.states
-        else:
-            assert codelike.states == garbage, codelike.states
-            assert codelike.version == 0
+        assert done
+        active = bytes((1 << TOOL, 0))
+        assert codelike.states == active * 2 + bytes(2), codelike.states
 
-    assert sweep(attempt, check, alone) > 0
-    fire(Case("C_RETURN", "c_return", (42,), None), codelike, state=1)
-    assert recorder.take() == (0, MISSING, MISSING)
+    # What is cached at the first calls.
+    attempt()
+    attempt()
+    codelike.states = b"\xff\xee" * len(names)
+    codelike.version = 0
+    sweep(attempt, check, alone)
 
 
 def sweep_set_local_events(alone):
@@ -292,21 +301,25 @@ def sweep_set_local_events(alone):
             recorder = Recorder(codelike, E.LINE)
             producer = line_producer(codelike, (7,))
 
-            def check(done):
-                events = E.LINE if done else 0
+            def check(events):
                 assert monitoring.get_local_events(TOOL, codelike) == events
                 assert (monitoring.get_local_events(OTHER_TOOL, codelike)
                         == (E.JUMP if known else 0))
                 producer()
-                assert recorder.take() == ((7, None, None) if done else None)
+                assert recorder.take() == ((7, None, None) if events else None)
 
-            def switch(events):
-                return lambda: monitoring.set_local_events(TOOL, codelike,
-                                                           events)
+            def switch(old, new):
+                def check_switch(done):
+                    # The base may leave what it does to bytecode half done.
+                    if done or kind not in WITH_BYTECODE:
+                        check(new if done else old)
 
-            failed = sweep(switch(E.LINE), check, alone)
+                return sweep(lambda: monitoring.set_local_events(
+                    TOOL, codelike, new), check_switch, alone)
+
+            failed = switch(0, E.LINE)
             assert known or failed > 0
-            sweep(switch(0), lambda done: check(not done), alone)
+            switch(E.LINE, 0)
 
 
 def sweep_disable(alone):
@@ -331,8 +344,6 @@ def sweep_disable(alone):
                 producer()
                 expected = None if other < disabled else (other, None, None)
                 assert recorder.take() == expected, (done, offset, other)
-            if not disabled:
-                assert weakref.getweakrefcount(codelike) == 0
             recorder.result = DISABLE
 
         recorder.result = DISABLE
@@ -363,8 +374,8 @@ class TestAllocationFailures(unittest.TestCase):
     def test_fire(self):
         self.run_sweep(sweep_fire)
 
-    def test_waiting_calls(self):
-        self.run_sweep(sweep_waiting_calls)
+    def test_vectorcall(self):
+        self.run_sweep(sweep_vectorcall)
 
     def test_enter_scope(self):
         self.run_sweep(sweep_enter_scope)

@@ -13,9 +13,11 @@ import trace
 import unittest
 from test import support
 from test.support import import_helper
-from .monitoring_support import (CAN_DISABLE, E, EVENT_NAMES, EVENT_SETS, IDS,
-                                 MISSING, OTHER_TOOL, TOOL, MonitoringTestCase,
-                                 Plain, make_cases, make_codelikes, monitoring)
+from .monitoring_support import (CALL_NAMES, CAN_DISABLE, E, EVENT_NAMES,
+                                 EVENT_SETS, IDS, MISSING, OTHER_TOOL, TOOL,
+                                 MonitoringTestCase, Plain, enter, exit_scope,
+                                 make_cases, make_codelikes, make_producer,
+                                 monitoring)
 
 _testcapi = import_helper.import_module("_testcapi")
 
@@ -285,12 +287,20 @@ class NamedCodelike:
         self.co_firstlineno = code.co_firstlineno
 
 
+def returns(callable, arg0=MISSING, *within):
+    """What a producer does for a call; within is what happens in it."""
+    return (("CALL", 1, callable, arg0), *within,
+            ("C_RETURN", 1, callable, arg0))
+
+
+def raises(callable, arg0, *within):
+    """The same for one that raises."""
+    return (("CALL", 1, callable, arg0), *within,
+            ("C_RAISE", 1, callable, arg0, TypeError()))
+
+
 class TestCProfile(unittest.TestCase):
     """It counts of a producer what it counts of the same calls in Python."""
-
-    CALLS = tuple(IDS[name] for name in
-                  ("PY_START", "PY_RETURN", "CALL", "C_RETURN", "C_RAISE",
-                   "PY_UNWIND"))
 
     def profile(self, function, times=2):
         """What cProfile counts while a function is called.
@@ -318,13 +328,11 @@ class TestCProfile(unittest.TestCase):
                              for caller, numbers in callers.items()})
         return counts
 
-    def make(self, function, *actions, fresh=True):
+    def make(self, function, *actions, codelike=None, **kwargs):
         """A producer that stands for a Python function."""
-        codelike = NamedCodelike(function.__code__)
-        return _testcapi.Producer(
-            codelike, self.CALLS,
-            ((IDS["PY_START"], 0), *actions, (IDS["PY_RETURN"], 9, None)),
-            fresh=fresh)
+        return make_producer(codelike or NamedCodelike(function.__code__),
+                             ("PY_START", 0), *actions,
+                             ("PY_RETURN", 9, None), **kwargs)
 
     def check(self, function, *actions, contains=None):
         expected = self.profile(function)
@@ -338,19 +346,13 @@ class TestCProfile(unittest.TestCase):
                 producer = self.make(function, *actions, fresh=fresh)
                 self.assertEqual(self.profile(producer), expected)
 
-    @staticmethod
-    def call(callable, arg0=MISSING, offset=1):
-        return IDS["CALL"], offset, callable, arg0
-
-    RETURNED = IDS["C_RETURN"], 1, None
-    RAISED = IDS["C_RAISE"], 1, TypeError()
-
     def test_builtin(self):
         def function():
             len(())
 
-        self.check(function, self.call(len, ()), self.RETURNED,
-                   contains="<built-in method builtins.len>")
+        name = "<built-in method builtins.len>"
+        self.check(function, *returns(len, ()), contains=name)
+        self.check(function, (None, 1, len, ()), contains=name)
 
     def test_several(self):
         def function():
@@ -358,9 +360,10 @@ class TestCProfile(unittest.TestCase):
             abs(1)
             len(())
 
-        self.check(function, self.call(len, ()), self.RETURNED,
-                   self.call(abs, 1, 2), self.RETURNED,
-                   self.call(len, (), 3), self.RETURNED)
+        self.check(function, *returns(len, ()), *returns(abs, 1),
+                   *returns(len, ()))
+        self.check(function, (None, 1, len, ()), (None, 2, abs, 1),
+                   (None, 1, len, ()))
 
     def test_raises(self):
         def function():
@@ -370,8 +373,7 @@ class TestCProfile(unittest.TestCase):
                 pass
             abs(1)
 
-        self.check(function, self.call(len, 1), self.RAISED,
-                   self.call(abs, 1), self.RETURNED)
+        self.check(function, *raises(len, 1), *returns(abs, 1))
 
     def test_kinds_of_callables(self):
         def function():
@@ -383,16 +385,17 @@ class TestCProfile(unittest.TestCase):
             abs(1)
 
         bound = [].append
-        instance = TestCProfile()
-        method = instance.bound_method
-        self.check(function,
-                   self.call(list.append, []), self.RETURNED,
-                   self.call(bound, 1), self.RETURNED,
-                   self.call(int, 1), self.RETURNED,
-                   self.call(called_back), called_back,
-                   self.call(method, instance), method,
-                   self.call(abs, 1), self.RETURNED,
-                   contains="<method 'append' of 'list' objects>")
+        method = TestCProfile().bound_method
+        name = "<method 'append' of 'list' objects>"
+        self.check(function, *returns(list.append, []), *returns(bound, 1),
+                   *returns(int, 1),
+                   ("CALL", 1, called_back, MISSING), called_back,
+                   ("CALL", 1, method, MISSING), method,
+                   *returns(abs, 1), contains=name)
+        self.check(function, (None, 1, list.append, [], 1),
+                   (None, 1, bound, 1), (None, 1, int, 1),
+                   (None, 1, called_back), (None, 1, method),
+                   (None, 1, abs, 1), contains=name)
 
     def bound_method(self):
         return helper(2)
@@ -406,18 +409,21 @@ class TestCProfile(unittest.TestCase):
             next(calls_inner, None)
             abs(1)
 
-        inner_producer = self.make(inner, self.call(len, ()), self.RETURNED)
         calls_inner = map(operator.call, [inner] * 2)
         expected = self.profile(function)
         for fresh in (True, False):
-            calls_inner = map(operator.call, [inner_producer] * 2)
-            producer = self.make(
-                function, self.call(next, calls_inner),
-                functools.partial(next, calls_inner, None), self.RETURNED,
-                self.call(abs, 1), self.RETURNED, fresh=fresh)
+            inner_producer = self.make(inner, *returns(len, ()), fresh=fresh)
+            calls_inner = map(operator.call, [inner_producer] * 4)
+            call = functools.partial(next, calls_inner, None)
+            producer = self.make(function, *returns(next, calls_inner, call),
+                                 *returns(abs, 1), fresh=fresh)
+            self.assertEqual(self.profile(producer), expected)
+            producer = self.make(function, (None, 1, next, calls_inner, None),
+                                 (None, 2, abs, 1), fresh=fresh)
             self.assertEqual(self.profile(producer), expected)
 
     def test_recursion(self):
+        # The innermost makes no call that goes on.
         def function():
             next(recurse, None)
             len(())
@@ -425,24 +431,26 @@ class TestCProfile(unittest.TestCase):
         recurse = map(operator.call, [function] * 3)
         expected = self.profile(function)
         for fresh in (True, False):
-            callables = []
-            recurse = map(operator.call, callables)
-            producer = self.make(
-                function, self.call(next, recurse),
-                functools.partial(next, recurse, None), self.RETURNED,
-                self.call(len, ()), self.RETURNED, fresh=fresh)
-            callables += [producer] * 3
-            self.assertEqual(self.profile(producer), expected)
+            for vectorcall in (True, False):
+                callables = []
+                recurse = map(operator.call, callables)
+                if vectorcall:
+                    actions = ((None, 1, next, recurse, None),
+                               (None, 2, len, ()))
+                else:
+                    call = functools.partial(next, recurse, None)
+                    actions = (*returns(next, recurse, call),
+                               *returns(len, ()))
+                producer = self.make(function, *actions, fresh=fresh)
+                callables += [producer] * 3
+                self.assertEqual(self.profile(producer), expected)
         # With states for each depth, of one code-like.
         codelike = NamedCodelike(function.__code__)
         producer = None
         for _ in range(4):
             inner = () if producer is None else (producer,)
-            producer = _testcapi.Producer(
-                codelike, self.CALLS,
-                ((IDS["PY_START"], 0), self.call(next), *inner, self.RETURNED,
-                 self.call(len, ()), self.RETURNED,
-                 (IDS["PY_RETURN"], 9, None)))
+            producer = self.make(function, *returns(next, MISSING, *inner),
+                                 *returns(len, ()), codelike=codelike)
         recurse = map(operator.call, [function] * 3)
         self.assertEqual(self.profile(producer, 1), self.profile(function, 1))
 
@@ -465,16 +473,14 @@ class TestCProfile(unittest.TestCase):
         calls_inner = map(operator.call, itertools.repeat(inner))
         expected = self.profile(function)
         for fresh in (True, False):
-            inner_producer = _testcapi.Producer(
-                NamedCodelike(inner.__code__), self.CALLS,
-                ((IDS["PY_START"], 0), self.call(len, ()), self.RETURNED,
-                 (IDS["PY_UNWIND"], 9, StopIteration()), raise_stop()),
-                fresh=fresh)
+            inner_producer = make_producer(
+                NamedCodelike(inner.__code__), ("PY_START", 0),
+                *returns(len, ()), ("PY_UNWIND", 9, StopIteration()),
+                raise_stop(), fresh=fresh)
             calls_inner = map(operator.call, itertools.repeat(inner_producer))
-            producer = self.make(
-                function, self.call(next, calls_inner),
-                functools.partial(next, calls_inner, None), self.RAISED,
-                self.call(abs, 1), self.RETURNED, fresh=fresh)
+            call = functools.partial(next, calls_inner, None)
+            producer = self.make(function, *raises(next, calls_inner, call),
+                                 *returns(abs, 1), fresh=fresh)
             self.assertEqual(self.profile(producer), expected)
 
     def test_recursion_that_raises(self):
@@ -490,12 +496,36 @@ class TestCProfile(unittest.TestCase):
         for fresh in (True, False):
             callables = []
             recurse = map(operator.call, callables)
-            producer = self.make(
-                function, self.call(next, recurse),
-                functools.partial(next, recurse, None), self.RAISED,
-                self.call(len, ()), self.RETURNED, fresh=fresh)
+            call = functools.partial(next, recurse, None)
+            producer = self.make(function, *raises(next, recurse, call),
+                                 *returns(len, ()), fresh=fresh)
             callables += [producer] * 3
             self.assertEqual(self.profile(producer), expected)
+
+    def test_scopes_that_do_not_nest(self):
+        # The call of one goes on while the other one's ends.
+        def function():
+            len(())
+
+        def other_function():
+            abs(1)
+
+        def alternate():
+            exit_scope()
+            _testcapi.fire_event_call(other, 1, abs, 1, state=0)
+            exit_scope()
+            _testcapi.fire_event_call_return(other, 1, abs, 1, state=1)
+
+        other = _testcapi.WeakCodeLike(
+            2, other_function.__code__.co_name,
+            other_function.__code__.co_filename,
+            other_function.__code__.co_firstlineno)
+        producer = self.make(function, lambda: enter(other, *CALL_NAMES[:2]),
+                             *returns(len, (), alternate))
+        found = self.profile(producer)
+        for name in ("len", "abs"):
+            key = "~", 0, f"<built-in method builtins.{name}>"
+            self.assertEqual(found[key][:2], (2, 2))
 
     def test_another_tool_fails(self):
         def function():
@@ -515,33 +545,30 @@ class TestCProfile(unittest.TestCase):
                 try:
                     expected = self.profile(function)
                     codelike = NamedCodelike(function.__code__)
-                    failing = _testcapi.Producer(
-                        codelike, self.CALLS,
-                        (self.call(len, ()), self.RETURNED))
+                    failing = make_producer(codelike, *returns(len, ()))
                     failing_calls = map(operator.call,
                                         itertools.repeat(failing))
-                    producer = _testcapi.Producer(
-                        codelike, self.CALLS,
-                        ((IDS["PY_START"], 0),
-                         # It swallows the StopIteration.
-                         functools.partial(next, failing_calls, None),
-                         (IDS["PY_UNWIND"], 9, StopIteration())))
+                    producer = make_producer(
+                        codelike, ("PY_START", 0),
+                        # It swallows the StopIteration.
+                        functools.partial(next, failing_calls, None),
+                        ("PY_UNWIND", 9, StopIteration()))
                     found = self.profile(producer)
                 finally:
                     monitoring.set_events(OTHER_TOOL, 0)
                     monitoring.register_callback(OTHER_TOOL, event, None)
                 self.assertEqual(found, expected)
 
-    def test_never_answered(self):
+    def test_calls_without_an_end(self):
         def function():
             len(())
 
-        # What else is seen of that time is up to cProfile, whose call of
+        # What else is counted of that time is up to cProfile, whose call of
         # abs() never ends.
+        call = "CALL", 1, abs, 1
         for fresh in (True, False):
-            producer = self.make(
-                function, self.call(abs, 1), self.call(len, ()),
-                self.RETURNED, self.call(abs, 1), fresh=fresh)
+            producer = self.make(function, call, *returns(len, ()), call,
+                                 fresh=fresh)
             found = self.profile(producer)
             name = "~", 0, "<built-in method builtins.len>"
             self.assertEqual(found[name][:2], (2, 2))
