@@ -7,6 +7,7 @@ exception stays the same.
 
 import collections
 import contextlib
+import gc
 import opcode
 import sys
 import unittest
@@ -105,6 +106,14 @@ def scope(codelike, *names):
         yield
     finally:
         exit_scope()
+
+
+def count_blocks():
+    """How many blocks of memory are in use, without free lists and caches."""
+    gc.collect()
+    # It keeps each string that an attribute was looked up with.
+    sys._clear_type_cache()
+    return sys.getallocatedblocks()
 
 
 class MonitoringTestCase(unittest.TestCase):

@@ -1,18 +1,18 @@
 """DISABLE, and what coverage tools do with it."""
 
+import copy
 import gc
 import itertools
-import sys
-import textwrap
 import threading
 import unittest
 import weakref
 from test import support
-from test.support import import_helper, script_helper, threading_helper
+from test.support import import_helper, threading_helper
 from .monitoring_support import (CAN_DISABLE, DISABLE, E, EVENT_SETS, IDS,
                                  OTHER_TOOL, TOOL, CodelikeTestCase, Plain,
-                                 enter, exit_scope, fire, line_producer,
-                                 make_cases, make_codelikes, monitoring)
+                                 count_blocks, enter, exit_scope, fire,
+                                 line_producer, make_cases, make_codelikes,
+                                 make_function, monitoring)
 
 _testcapi = import_helper.import_module("_testcapi")
 
@@ -47,7 +47,7 @@ class TestDisable(CodelikeTestCase):
             for tool, result in ((TOOL, DISABLE), (OTHER_TOOL, None)):
                 for name in names:
                     seen[tool, name] = self.record(codelike, name, result,
-                                                 tool=tool)
+                                                   tool=tool)
                 monitoring.set_events(tool, sum(EVENT_SETS[name]
                                                 for name in names))
             producer()
@@ -183,8 +183,7 @@ class TestDisable(CodelikeTestCase):
             only_first = line_producer(codelike, (1,), fresh=fresh)
             monitoring.register_callback(TOOL, E.LINE, callback)
             monitoring.set_events(TOOL, E.LINE)
-            # Not with the empty keywords that a thread would pass.
-            thread = threading.Thread(target=lambda: only_first())
+            thread = threading.Thread(target=only_first)
             with threading_helper.start_threads([thread]):
                 self.assertTrue(running.wait(support.SHORT_TIMEOUT))
                 monitoring.free_tool_id(TOOL)
@@ -214,23 +213,8 @@ class TestDisable(CodelikeTestCase):
         self.assertIs(monitoring.register_callback(TOOL, E.PY_THROW, None),
                       new)
 
-    def test_callback_of_the_weak_reference(self):
-        # Everybody can get at it.
-        codelike = Plain()
-        lines = self.record(codelike, "LINE", DISABLE)
-        producer = line_producer(codelike, (1, 2))
-        producer()
-        for ref in weakref.getweakrefs(codelike):
-            if ref.__callback__ is not None:
-                ref.__callback__(ref)
-                ref.__callback__(b"no reference" * 20)
-                ref.__callback__(None)
-        producer()
-        self.assertEqual(lines, [1, 2])
-
     def test_none_is_no_dead_codelike(self):
-        # Weak references that died are equal to None for a moment, in which
-        # some have the place in a table where it is looked for.
+        # What is left of a weak reference that died is None.
         def callback(code, line):
             if code is None:
                 lines.append(line)
@@ -255,48 +239,23 @@ class TestDisable(CodelikeTestCase):
         monitoring.set_events(TOOL, 0)
         self.assertEqual(lines, [7] * 200)
 
-    @support.skip_if_sanitizer("uses no address again soon", address=True)
-    @unittest.skipIf(support.Py_GIL_DISABLED, "memory is not given back soon")
-    def test_address_used_again_after_an_untold_death(self):
-        # Weak references are not seen where a tuple cannot be made for them.
-        script_helper.assert_python_ok("-c", textwrap.dedent("""
-            import sys, _testcapi
+    def test_tool_taken_again_with_what_is_left(self):
+        # The events and the callback are the next owner's, who may disable.
+        def check(codelike, fresh):
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            for runs_between in (False, True):
+                lines = self.record(codelike, "LINE", DISABLE)
+                monitoring.free_tool_id(TOOL)
+                if runs_between:
+                    producer()
+                    self.assertEqual(lines, [1, 2])
+                    lines.clear()
+                monitoring.use_tool_id(TOOL, "another")
+                producer()
+                producer()
+                self.assertEqual(lines, [1, 2])
 
-            def seen(codelike):
-                offsets.clear()
-                _testcapi.monitoring_enter_scope(codelike, PY_YIELD)
-                _testcapi.fire_event_py_yield(codelike, 0, None)
-                return offsets
-
-            def callback(code, offset, value):
-                offsets.append(offset)
-                return M.DISABLE
-
-            M = sys.monitoring
-            PY_YIELD = 3
-            M.use_tool_id(3, "test")
-            M.register_callback(3, M.events.PY_YIELD, callback)
-            M.set_events(3, M.events.PY_YIELD)
-            offsets = []
-            again = 0
-            for start in range(4):
-                codelike = _testcapi.WeakCodeLike(1)
-                assert seen(codelike) == [0]
-                address = id(codelike)
-                # What is kept for tuples is used up.
-                tuples = [(i, start) for i in range(3000)]
-                _testcapi.set_nomemory(start)
-                del codelike
-                _testcapi.remove_mem_hooks()
-                others = []
-                for _ in range(10_000):
-                    others.append(_testcapi.WeakCodeLike(1))
-                    if id(others[-1]) == address:
-                        again += 1
-                        assert seen(others[-1]) == [0], start
-                        break
-            assert again
-        """))
+        self.each_codelike(check)
 
     def test_callback_that_a_freed_tool_left_behind(self):
         # Its events stay too, until somebody sets others.
@@ -327,6 +286,74 @@ class TestDisable(CodelikeTestCase):
         self.assertLess(len(addresses), 300)
         self.assertEqual(seen, [[1, 2]] * 300)
 
+    def test_weak_references(self):
+        # Everybody can get at them: they are like any other.
+        def check(codelike, fresh):
+            lines = self.record(codelike, "LINE", DISABLE)
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            producer()
+            for ref in weakref.getweakrefs(codelike):
+                self.assertIs(type(ref), weakref.ref)
+                self.assertIs(copy.copy(ref)(), codelike)
+                self.assertIs(copy.deepcopy(ref)(), codelike)
+                self.assertIsNone(ref.__callback__)
+            producer()
+            self.assertEqual(lines, [1, 2])
+
+        self.each_codelike(check)
+
+    def test_revived_codelike(self):
+        # What is chosen for it goes when the garbage collector finds it dying.
+        class Revived(Plain):
+            def __del__(self):
+                revived.append(self)
+
+        def choose(codelike):
+            monitoring.set_local_events(OTHER_TOOL, codelike, E.LINE)
+            lines = self.record(codelike, "LINE", DISABLE)
+            others = self.record(codelike, "LINE", events=0, tool=OTHER_TOOL)
+            line_producer(codelike, (1, 2))()
+            line_producer(codelike, (1, 2))()
+            self.assertEqual(lines, [1, 2])
+            self.assertEqual(others, [1, 2] * 2)
+            del others[:], lines[:]
+            return lines, others
+
+        for collected in (False, True):
+            with self.subTest(collected=collected):
+                revived = []
+                codelike = Revived()
+                lines, others = choose(codelike)
+                address = id(codelike)
+                # The callbacks have it too.
+                for tool in (TOOL, OTHER_TOOL):
+                    monitoring.register_callback(tool, E.LINE, None)
+                if collected:
+                    codelike.itself = codelike
+                del codelike
+                if collected:
+                    self.assertEqual(revived, [])
+                    gc.collect()
+                codelike, = revived
+                self.assertEqual(id(codelike), address)
+                self.assertEqual(
+                    monitoring.get_local_events(OTHER_TOOL, codelike),
+                    0 if collected else E.LINE)
+                lines = self.record(codelike, "LINE", DISABLE)
+                others = self.record(codelike, "LINE", events=0,
+                                     tool=OTHER_TOOL)
+                line_producer(codelike, (1, 2, 3))()
+                if collected:
+                    self.assertEqual(lines, [1, 2, 3])
+                    self.assertEqual(others, [])
+                    # It can be chosen again.
+                    monitoring.restart_events()
+                    choose(codelike)
+                else:
+                    self.assertEqual(lines, [3])
+                    self.assertEqual(others, [1, 2, 3])
+                monitoring.set_local_events(OTHER_TOOL, codelike, 0)
+
     def test_codelike_is_not_kept_alive(self):
         codelike = Plain()
         codelike.itself = codelike
@@ -346,14 +373,37 @@ class TestDisable(CodelikeTestCase):
             for codelike in codelikes:
                 line_producer(codelike, range(20))()
 
+        def blocks(rounds):
+            return max(run() or count_blocks() for _ in range(rounds))
+
         monitoring.register_callback(TOOL, E.LINE, lambda *args: DISABLE)
         monitoring.set_events(TOOL, E.LINE)
+        # What is known of dead ones may stay for a while, as much as fits.
+        before = blocks(5)
+        grown = blocks(15) - before
+        monitoring.restart_events()
+        left = count_blocks()
         run()
-        before = sys.getallocatedblocks()
-        run()
-        grown = sys.getallocatedblocks() - before
+        monitoring.restart_events()
+        left = count_blocks() - left
         monitoring.set_events(TOOL, 0)
         self.assertLess(grown, 200)
+        self.assertLess(left, 200)
+
+    def test_memory_goes_with_the_locations(self):
+        # Of code-likes that live on.
+        codelikes = [Plain() for _ in range(2000)]
+        monitoring.register_callback(TOOL, E.LINE, lambda *args: DISABLE)
+        monitoring.set_events(TOOL, E.LINE)
+        before = count_blocks()
+        for codelike in codelikes:
+            line_producer(codelike, (1,))()
+        kept = count_blocks() - before
+        monitoring.restart_events()
+        left = count_blocks() - before
+        monitoring.set_events(TOOL, 0)
+        self.assertGreater(kept, len(codelikes))
+        self.assertLess(left, 200)
 
     def test_many_locations(self):
         codelike = Plain()

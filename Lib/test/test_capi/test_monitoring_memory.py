@@ -1,6 +1,5 @@
 """Leaks, and allocations that fail."""
 
-import gc
 import operator
 import sys
 import textwrap
@@ -9,8 +8,9 @@ from test.support import import_helper, script_helper
 from .monitoring_support import (CALL_NAMES, DISABLE, E, EVENT_SETS,
                                  EXCEPTION_EVENTS, IDS, MISSING, OTHER_TOOL,
                                  TOOL, WITH_BYTECODE, Case, MonitoringTestCase,
-                                 Plain, enter, fire, line_producer, make_cases,
-                                 make_codelikes, monitoring, scope)
+                                 Plain, count_blocks, enter, fire,
+                                 line_producer, make_cases, make_codelikes,
+                                 monitoring, scope)
 
 _testcapi = import_helper.import_module("_testcapi")
 
@@ -158,13 +158,6 @@ def sweep(attempt, check, alone):
         if leaked >= repeat // 2:
             raise AssertionError(f"allocation {start}: {leaked} blocks leaked")
     raise AssertionError("never succeeded")
-
-
-def count_blocks():
-    gc.collect()
-    # It keeps each string that an attribute was looked up with.
-    sys._clear_type_cache()
-    return sys.getallocatedblocks()
 
 
 def fails(attempt, start, stop):
