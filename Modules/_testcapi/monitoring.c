@@ -160,8 +160,7 @@ static PyType_Spec weak_codelike_spec = {
     .slots = weak_codelike_slots,
 };
 
-/* Each interpreter has types of its own, so that a look at the function that
-   they share is what tells them. */
+/* Each interpreter has types of its own; what they share is this function. */
 static CodeLike *
 as_codelike(PyObject *op)
 {
@@ -420,7 +419,7 @@ get_event_types(PyObject *const *events, Py_ssize_t length,
     return 0;
 }
 
-#define MAX_EVENTS 32
+#define MAX_EVENTS 256
 
 static int
 parse_pending(PyObject *kwargs, PyObject **pending)

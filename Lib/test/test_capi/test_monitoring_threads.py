@@ -63,8 +63,8 @@ def make_producer(codelike, *, fresh):
     lines = tuple((LINE, line, line) for line in LINES)
     return _testcapi.Producer(
         codelike, (PY_RESUME, LINE, CALL, C_RETURN, PY_YIELD),
-        ((PY_RESUME, 0), *lines, (CALL, 1, len, "x"), (C_RETURN, 1, 1), None,
-         *lines, (PY_YIELD, 2, None)),
+        ((PY_RESUME, 0), *lines, (CALL, 1, len, "x"),
+         (C_RETURN, 1, len, "x"), None, *lines, (PY_YIELD, 2, None)),
         fresh=fresh)
 
 
@@ -79,7 +79,7 @@ class Worker(threading.Thread):
         self.lines = []                     # of LOCAL, for one code-like
         self.once = set()                   # of ONCE: all but its own
         self.own_lines = set()              # of ONCE, for its own code-like
-        self.answered = []                  # of STEADY: C_RETURN's arguments
+        self.returned = []                  # of STEADY: C_RETURN's arguments
         self.mine = None
         self.error = None
 
@@ -97,7 +97,7 @@ class Worker(threading.Thread):
 
     def fire_shared(self):
         test = self.test
-        # States that no thread has entered.
+        # States that no thread has entered with.
         i = self.rounds % NUM_SHARED
         test.producers[i] = make_producer(test.shared[i], fresh=False)
         for producer in test.producers:
@@ -115,7 +115,7 @@ class Worker(threading.Thread):
         def own():
             pass
 
-        self.answered.clear()
+        self.returned.clear()
         for codelike in test.codelikes:
             _testcapi.monitoring_enter_scope(
                 codelike, CALL, C_RETURN, RAISE, PY_UNWIND, LINE)
@@ -123,7 +123,7 @@ class Worker(threading.Thread):
             # An error of RESTLESS, which is called last.
             try:
                 _testcapi.fire_event_call(codelike, 0, print, own)
-                _testcapi.fire_event_c_return(codelike, 1, None)
+                _testcapi.fire_event_call_return(codelike, 1, print, own)
                 _testcapi.fire_event_raise(codelike, 2, KeyError())
             except ValueError:
                 pass
@@ -134,7 +134,7 @@ class Worker(threading.Thread):
             _testcapi.monitoring_exit_scope()
             for event in (E.CALL, E.C_RETURN, E.RAISE, E.PY_UNWIND):
                 test.assertEqual(self.seen[codelike, event], 1)
-        test.assertEqual(self.answered, [(1, print, own)] * 2)
+        test.assertEqual(self.returned, [(1, print, own)] * 2)
 
     def fire_own(self):
         """Fire for a code-like that dies with what tools chose for it."""
@@ -207,7 +207,7 @@ class TestThreads(unittest.TestCase):
             worker = self.current.worker
             worker.seen[codelike, event] += 1
             if event == E.C_RETURN and codelike in self.codelikes:
-                worker.answered.append(args)
+                worker.returned.append(args)
         return callback
 
     def once(self, codelike, line):
@@ -319,6 +319,84 @@ class TestThreads(unittest.TestCase):
             if worker.error is not None:
                 raise worker.error
         self.assertEqual(self.errors, [])
+
+    def enter_fresh(self, me):
+        """Enter scopes whose arrays are new, each at once with the other
+        thread; return what is reported to this thread, by rounds: then, and
+        when nothing changes any more."""
+        found = []
+        for producers in self.fresh:
+            values = self.current.values = []
+            self.reached[me] = 0
+            self.barrier.wait()
+            for producer in producers:
+                self.reached[me] += 1
+                # With a GIL they would only wait for each other.
+                while (support.Py_GIL_DISABLED and not self.errors
+                       and self.reached[1 - me] < self.reached[me]):
+                    pass
+                producer()
+            self.barrier.wait()
+            last = self.current.values = []
+            for producer in producers:
+                producer()
+            found.append((values, last))
+            self.barrier.wait()
+        return found
+
+    def test_fresh_states(self):
+        # Two threads enter with the same arrays, while a tool listens to what
+        # they fire, or not, or starts or stops.
+        def work(me):
+            try:
+                found.append(self.enter_fresh(me))
+            except BaseException as exc:
+                self.barrier.abort()
+                self.errors.append(exc)
+
+        def callback(codelike, offset, value):
+            if codelike is shared:
+                self.current.values.append(value)
+
+        def switch(*events):
+            for event_set in events:
+                monitoring.set_events(RESTLESS, event_set)
+
+        shared = Plain()
+        # Many, so that it takes a while to write them, and that which is used
+        # is the last.
+        types = *(LINE,) * 255, PY_YIELD
+        on = E.PY_YIELD
+        changes = [(before, after) for before in (0, on) for after in (0, on)]
+        changes += [(on, on)] * 2
+        changes *= 4
+        values = [*range(40)]
+        self.fresh = [
+            [_testcapi.Producer(shared, types, ((PY_YIELD, 0, value),),
+                                fresh=False) for value in values]
+            for _ in changes]
+        self.reached = [0, 0]
+        self.barrier = threading.Barrier(3)
+        found = []
+        monitoring.register_callback(RESTLESS, E.PY_YIELD, callback)
+        threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
+        with threading_helper.start_threads(threads, self.barrier.abort):
+            for before, after in changes:
+                switch(before)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+                if before != after:
+                    switch(after, before, after, before, after)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+            for thread in threads:
+                thread.join()
+        self.assertEqual(self.errors, [])
+        self.assertEqual(len(found), 2)
+        for rounds in found:
+            for (before, after), (reported, last) in zip(changes, rounds):
+                self.assertEqual(last, values if after else [])
+                if before == after:
+                    self.assertEqual(reported, last)
 
     def test_first_use(self):
         # In a process of its own: what is made by the first use stays.
