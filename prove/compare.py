@@ -18,41 +18,49 @@ from series import builder, testing
 from series.common import SeriesError, clean_environment, output_of, print_tail
 from series.readme import Table
 
-LAYER = "Modules/_testcapi/monitoring.c"
-TESTS = testing.OUR_TESTS[0].rpartition(".")[2]
-# What it tests is a header, not the interpreter.
-LEFT_OUT = "TestHeader"
-# What stock's headers lack, as 3.13 has it under other names.
-STAND_INS = ("-DPY_MONITORING_EVENT_BRANCH_LEFT=PY_MONITORING_EVENT_BRANCH",
-             "-DPY_MONITORING_EVENT_BRANCH_RIGHT=PY_MONITORING_EVENT_BRANCH",
-             "-DPyMonitoring_FireBranchLeftEvent=PyMonitoring_FireBranchEvent",
-             "-DPyMonitoring_FireBranchRightEvent="
-             "PyMonitoring_FireBranchEvent")
-# What a binary of ours runs on stock if it has none of the inline functions.
+LAYER = "Modules/_testcapi"
+# One tests a header, the other finds a difference of stock in its first steps.
+LEFT_OUT = ("test_capi.test_monitoring_header",
+            "test_capi.test_monitoring_model")
+# A binary of our headers on stock: what is new there is missing, or the bare
+# call.
 USE_LAYER = """
-import _monitoring_layer as layer
-codelike = layer.CodeLike(1)
-layer.monitoring_enter_scope(codelike, 5)
-layer.fire_event_branch_left(codelike, 1, 2)
+import sys, _monitoring_layer as layer
+M = sys.monitoring
+CALL, calls = 4, []
+M.use_tool_id(3, "test")
+for event in (M.events.CALL, M.events.C_RETURN, M.events.C_RAISE):
+    M.register_callback(3, event, lambda code, *args:
+                        calls.append(args) if code is codelike else None)
+codelike = layer.CodeLike(3)
+M.set_events(3, M.events.CALL)
+layer.monitoring_enter_scope(codelike, CALL, CALL, CALL)
+layer.fire_event_call(codelike, 0, len, "x")
+layer.fire_event_call_return(codelike, 0, len, "x")
+layer.fire_event_call_raise(codelike, 0, len, "x", KeyError())
+assert layer.monitoring_vectorcall(codelike, 0, len, "abc") == 3
 layer.monitoring_exit_scope()
+M.set_events(3, 0)
+assert calls == [(0, len, "x")], calls
 """
 # In a .pth file it reaches subprocesses and subinterpreters too.
 OVERLAY = ("import _testcapi, _monitoring_layer; vars(_testcapi).update("
            "(name, value) for name, value in vars(_monitoring_layer).items() "
            "if name[0] != '_')")
-LIST_TESTS = f"""
-import unittest, _testcapi, _monitoring_layer, {TESTS}
+LIST_TESTS = """
+import sys, unittest, _testcapi, _monitoring_layer
 assert _testcapi.CodeLike is _monitoring_layer.CodeLike
 def names(suite):
     for test in suite:
         if isinstance(test, unittest.TestSuite):
             yield from names(test)
         else:
-            yield test.id().partition(".")[2]
-print(*names(unittest.defaultTestLoader.loadTestsFromModule({TESTS})))
+            yield test.id()
+print(*names(unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:])))
 """
 TIMEOUT = 120
 COLUMNS = ("stock", "ours")
+OUR_BINARY = "our-binary-on-stock"
 README = Table("compare")
 
 
@@ -62,41 +70,49 @@ def compare(series, base, build):
     ours = builder.build_python(build, "release")
     place = build / "compare"
     shutil.rmtree(place, ignore_errors=True)
-    layer = build_layer(build, build / "stock-src", stock, place / "layer",
-                        *STAND_INS)
-    check_without_inline(build, stock, ours, place / "without-inline")
-    pythons = [environment(place / name, python, layer, build)
-               for name, python in zip(COLUMNS, (stock, ours))]
-    names = [test_names(python) for python in pythons][-1]
-    results = measure(names, pythons, place)
+    layer = build_layer(build, build / "stock-src", stock, place / "layer")
+    pythons = {name: environment(place / name, python, layer, build)
+               for name, python in zip(COLUMNS, (stock, ours))}
+    modules = [module for module in testing.our_tests(build / "src")
+               if module not in LEFT_OUT]
+    tests = [find_tests(python, modules) for python in pythons.values()][-1]
+    results = measure(tests, pythons, place)
     fragment = markdown(results, series.base["version"])
     README.keep(build, fragment)
     check_ours(results, place)
+    check_our_binary(build, stock, ours, {
+        name: tests[name] for name, cells in results if cells[0] == "ok"},
+        place)
     check_readme(series.root / "README.md", fragment)
     print(f"{len(results)} tests: " + "; ".join(
         f"{column} {counted(results, i)}"
         for i, column in enumerate(COLUMNS)), flush=True)
 
 
-def build_layer(build, source, python, place, *flags):
+def build_layer(build, source, python, place):
     """Compile the test layer against the headers of an interpreter and its
-    source; return its folder."""
+    source, as extensions are, in the compiler's own mode of C; return its
+    folder."""
     place.mkdir(parents=True)
-    layer = build / "src" / LAYER
     builder.compile_module(
-        place / "_monitoring_layer.so", python, source, "-std=c11", *flags,
-        f"-I{layer.parent}",
-        os.path.join(os.path.dirname(__file__), "layer.c"), layer)
+        place / "_monitoring_layer.so", python, source,
+        f"-I{build / 'src' / LAYER}",
+        os.path.join(os.path.dirname(__file__), "layer.c"))
     return place
 
 
-def check_without_inline(build, stock, ours, place):
-    """Fail unless a binary of our headers can do without the inline functions,
-    which need our interpreter."""
-    build_layer(build, build / "src", ours, place,
-                "-D_PYMONITORING_NO_INLINE")
-    output_of([stock, "-c", USE_LAYER],
-              env=clean_environment(PYTHONPATH=str(place.resolve())))
+def check_our_binary(build, stock, ours, tests, place):
+    """Fail unless a binary of our headers runs on stock, where all these tests
+    pass with one of stock's."""
+    layer = build_layer(build, build / "src", ours, place / "our-layer")
+    python = environment(place / OUR_BINARY, stock, layer, build)
+    output_of([python, "-c", USE_LAYER], env=clean_environment())
+    bad = [name for name, (result,)
+           in measure(tests, {OUR_BINARY: python}, place) if result != "ok"]
+    if bad:
+        raise SeriesError(f"a binary of our headers fails {len(bad)} tests on "
+                          f"stock that pass with one of stock's, the first is "
+                          f"{bad[0]} ({log_file(place, OUR_BINARY, bad[0])})")
 
 
 def environment(place, python, layer, build):
@@ -104,38 +120,40 @@ def environment(place, python, layer, build):
     output_of([python, "-m", "venv", "--without-pip", place],
               env=clean_environment())
     packages, = place.glob("lib/python*/site-packages")
-    tests = build / "src/Lib/test/test_capi"
+    # Where test_capi is: that of the series, whatever the interpreter has.
+    tests = build / "src/Lib/test"
     (packages / "layer.pth").write_text(
         f"{layer.resolve()}\n{tests.resolve()}\n{OVERLAY}\n")
     return place / "bin/python"
 
 
-def test_names(python):
-    """Return the tests as Class.test, having checked that the layer is in
-    place."""
-    names = output_of([python, "-c", LIST_TESTS],
+def find_tests(python, modules):
+    """Return {Class.test: its whole name}, having checked that the layer is
+    in place."""
+    names = output_of([python, "-c", LIST_TESTS, *modules],
                       env=clean_environment()).decode().split()
-    return [name for name in names if name.split(".")[0] != LEFT_OUT]
+    return {".".join(name.split(".")[-2:]): name for name in names}
 
 
-def measure(names, pythons, place):
-    """Run each test on each python; return [(name, [result, ...])]."""
+def measure(tests, pythons, place):
+    """Run each of {name: test} on each of {column: python}; return
+    [(name, [result, ...])]."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for column in COLUMNS:
+    for column in pythons:
         (place / f"{column}-logs").mkdir()
     measured = []
     test_class = None
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
-        running = [(name, [executor.submit(run_test, python, name,
+        running = [(name, [executor.submit(run_test, python, test,
                                            log_file(place, column, name))
-                           for column, python in zip(COLUMNS, pythons)])
-                   for name in names]
+                           for column, python in pythons.items()])
+                   for name, test in tests.items()]
         for name, futures in running:
             results = [future.result() for future in futures]
             measured.append((name, results))
             if name.split(".")[0] != test_class:
                 test_class = name.split(".")[0]
-                print(row(test_class, COLUMNS))
+                print(row(test_class, pythons))
             print(row("  " + name.split(".")[1], results), flush=True)
     return measured
 
@@ -154,7 +172,7 @@ def run_test(python, name, log, timeout=TIMEOUT):
     """Run one test in a process of its own and say what became of it."""
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            [python, "-m", "unittest", f"{TESTS}.{name}"], stdout=file,
+            [python, "-m", "unittest", name], stdout=file,
             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
             env=clean_environment(), start_new_session=True)
     try:

@@ -3,9 +3,7 @@
 import sys
 
 from series import builder
-from series.testing import OUR_TESTS, Tally, test_interpreter
-
-LEAK_TESTS = ("test_monitoring", OUR_TESTS[0])
+from series.testing import Tally, our_tests, test_interpreter
 
 
 def test(build):
@@ -15,7 +13,7 @@ def test(build):
     tally.unittest("series", sys.executable, "discover", "-s", build.parent)
     test_example(tally, python, "example", build)
     test_interpreter(tally, python, "debug", build / "src")
-    for module in LEAK_TESTS:
+    for module in ("test_monitoring", *our_tests(build / "src")):
         tally.leak_test(python, module)
     return tally.finish()
 

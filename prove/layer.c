@@ -3,6 +3,61 @@
 
 #include "parts.h"
 
+#ifndef PY_MONITORING_EVENT_BRANCH_LEFT
+/* What stock's headers lack: BRANCH under its later names, and functions that
+   are missing where the interpreter is stock's. */
+
+#define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
+#define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
+#define PyMonitoring_FireBranchLeftEvent PyMonitoring_FireBranchEvent
+#define PyMonitoring_FireBranchRightEvent PyMonitoring_FireBranchEvent
+
+#define WEAK __attribute__((weak))
+
+typedef int FireCallFunction(PyMonitoringState *, PyObject *, int32_t,
+                             PyObject *, PyObject *);
+WEAK FireCallFunction _PyMonitoring_FireCallReturnEvent;
+WEAK FireCallFunction _PyMonitoring_FireCallRaiseEvent;
+WEAK PyObject *_PyMonitoring_Vectorcall(
+    PyMonitoringState *, PyMonitoringState *, PyMonitoringState *, PyObject *,
+    int32_t, PyObject *, PyObject *const *, size_t, PyObject *);
+
+static int
+PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *callable,
+                                 PyObject *arg0)
+{
+    FireCallFunction *function = _PyMonitoring_FireCallReturnEvent;
+    return state->active && function
+        ? function(state, codelike, offset, callable, arg0) : 0;
+}
+
+static int
+PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *callable,
+                                PyObject *arg0)
+{
+    FireCallFunction *function = _PyMonitoring_FireCallRaiseEvent;
+    return state->active && function
+        ? function(state, codelike, offset, callable, arg0) : 0;
+}
+
+static PyObject *
+PyMonitoring_Vectorcall(PyMonitoringState *call, PyMonitoringState *c_return,
+                        PyMonitoringState *c_raise, PyObject *codelike,
+                        int32_t offset, PyObject *callable,
+                        PyObject *const *args, size_t nargsf,
+                        PyObject *kwnames)
+{
+    return call->active && _PyMonitoring_Vectorcall
+        ? _PyMonitoring_Vectorcall(call, c_return, c_raise, codelike, offset,
+                                   callable, args, nargsf, kwnames)
+        : PyObject_Vectorcall(callable, args, nargsf, kwnames);
+}
+#endif
+
+#include "monitoring.c"
+
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, _PyTestCapi_Init_Monitoring},
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},

@@ -7,7 +7,7 @@ import tempfile
 
 from series import builder
 from series.common import output_of
-from series.testing import OUR_TESTS, Tally
+from series.testing import Tally, our_tests
 
 # CPython leaves memory behind at exit, and asks for more than there is.
 ASAN_OPTIONS = "detect_leaks=0:allocator_may_return_null=1"
@@ -41,7 +41,7 @@ def test_addresses(build):
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
     tally = Tally(build)
-    for module in ("test_monitoring", *OUR_TESTS):
+    for module in ("test_monitoring", *our_tests(build / "src")):
         tally.regrtest(
             f"asan-{module}", python, module, PYTHONMALLOC="malloc",
             ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
@@ -62,6 +62,6 @@ def test_threads(build):
                             + TSAN_OURS.read_text())
     tally = Tally(build)
     tally.unittest("tsan", python, "test.test_monitoring",
-                   *(f"test.{name}" for name in OUR_TESTS),
+                   *(f"test.{name}" for name in our_tests(build / "src")),
                    TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
     return tally.finish()

@@ -6,14 +6,12 @@ from xml.etree import ElementTree
 
 from series.common import print_tail, say, status_of
 
-OUR_TESTS = ("test_capi.test_monitoring", "test_capi.test_monitoring_model",
-             "test_capi.test_monitoring_threads")
 CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
 # The series' own tests are in test_capi too, and counted once.
-NOT_OURS = [argument for name in OUR_TESTS
-            for argument in ("--ignore", f"test.{name}.*")]
+OURS = "test_monitoring*"
+NOT_OURS = ("--ignore", f"test.test_capi.{OURS}")
 FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 
 
@@ -149,15 +147,15 @@ def report_title(report):
     return found.group() if found else f"{report} without a message"
 
 
-def module_file(source, module):
-    """Return the file of a test module in a tree."""
-    return source / "Lib/test" / (module.replace(".", "/") + ".py")
+def our_tests(source):
+    """Return the modules of the API's tests that a tree has."""
+    files = (source / "Lib/test/test_capi").glob(f"{OURS}.py")
+    return sorted(f"test_capi.{file.stem}" for file in files)
 
 
 def test_interpreter(tally, python, name, source):
     """Run CPython's own tests, and those of the API if the tree has them."""
-    ours = [module for module in OUR_TESTS
-            if module_file(source, module).is_file()]
+    ours = our_tests(source)
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)

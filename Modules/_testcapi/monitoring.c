@@ -4,7 +4,10 @@
    one event.  The states are those of codelike; state is the index of the one
    to use: by default offset, where that is an index, and otherwise 0.
    pending is an exception to have set meanwhile; exception events take theirs
-   as the last positional argument, None for none. */
+   as the last positional argument, None for none.
+
+   monitoring_vectorcall(codelike, offset, callable, ...) calls with the first
+   three states of codelike, those of CALL, C_RETURN and C_RAISE. */
 
 #include "parts.h"
 #include <stddef.h>                 // offsetof()
@@ -157,8 +160,7 @@ static PyType_Spec weak_codelike_spec = {
     .slots = weak_codelike_slots,
 };
 
-/* Each interpreter has types of its own, so that a look at the function that
-   they share is what tells them. */
+/* Each interpreter has types of its own; what they share is this function. */
 static CodeLike *
 as_codelike(PyObject *op)
 {
@@ -194,6 +196,8 @@ typedef struct {
     {"fire_event_" METHOD, PY_MONITORING_EVENT_ ## ID, 1, 0, \
      .value = PyMonitoring_Fire ## NAME ## Event}
 
+/* The number of arguments tells two functions of one event apart. */
+
 static const FireFunction fire_functions[] = {
     PLAIN("py_start", PY_START, PyStart),
     PLAIN("py_resume", PY_RESUME, PyResume),
@@ -209,6 +213,10 @@ static const FireFunction fire_functions[] = {
     VALUE("branch_right", BRANCH_RIGHT, BranchRight),
     VALUE("c_return", C_RETURN, CReturn),
     EXCEPTION("c_raise", C_RAISE, CRaise),
+    {"fire_event_call_return", PY_MONITORING_EVENT_C_RETURN, 2, 0,
+     .call = PyMonitoring_FireCallReturnEvent},
+    {"fire_event_call_raise", PY_MONITORING_EVENT_C_RAISE, 3, 1,
+     .call = PyMonitoring_FireCallRaiseEvent},
     EXCEPTION("py_throw", PY_THROW, PyThrow),
     EXCEPTION("raise", RAISE, Raise),
     EXCEPTION("reraise", RERAISE, Reraise),
@@ -216,6 +224,9 @@ static const FireFunction fire_functions[] = {
     EXCEPTION("py_unwind", PY_UNWIND, PyUnwind),
     VALUE("stop_iteration", STOP_ITERATION, StopIteration),
 };
+
+/* As a constant: Py_ARRAY_LENGTH() is none in the GNU modes of compilers. */
+#define NUM_FUNCTIONS (sizeof(fire_functions) / sizeof(fire_functions[0]))
 
 /* What a function of the API returned (an exception pending, or NULL, was set
    when it was called), as a Python function returns it. */
@@ -277,7 +288,7 @@ fire(const FireFunction *function, PyMonitoringState *state,
         }
     }
     if (function->reports_exception) {
-        pending = args[0];
+        pending = args[nargs - 1];
     }
     if (set_pending(&pending) < 0) {
         return NULL;
@@ -343,6 +354,50 @@ fire_event(PyObject *self, PyObject *args, PyObject *kwargs)
                 &PyTuple_GET_ITEM(args, 2), nargs, pending);
 }
 
+#define MAX_ARGS 32
+
+static PyObject *
+vectorcall(PyObject *Py_UNUSED(module), PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs < 3) {
+        PyErr_SetString(PyExc_TypeError, "monitoring_vectorcall takes "
+                        "codelike, offset and callable");
+        return NULL;
+    }
+    CodeLike *codelike = as_codelike(args[0]);
+    if (codelike == NULL) {
+        return NULL;
+    }
+    if (codelike->num_states < 3) {
+        PyErr_Format(PyExc_IndexError, "%zd of 3 states",
+                     codelike->num_states);
+        return NULL;
+    }
+    int offset = PyLong_AsInt(args[1]);
+    if (offset == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    /* The arguments of the call, and before them the place that the callable
+       may use. */
+    PyObject *stack[MAX_ARGS];
+    nargs -= 3;
+    Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    if (total >= MAX_ARGS) {
+        PyErr_Format(PyExc_ValueError, "%zd arguments", total);
+        return NULL;
+    }
+    stack[0] = NULL;
+    for (Py_ssize_t i = 0; i < total; i++) {
+        stack[i + 1] = args[i + 3];
+    }
+    PyMonitoringState *states = codelike->states;
+    return PyMonitoring_Vectorcall(
+        &states[0], &states[1], &states[2], (PyObject *)codelike, offset,
+        args[2], stack + 1, (size_t)nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        kwnames);
+}
+
 /* ------ Scopes ------ */
 
 /* Write the events, ints that a uint8_t can hold, to event_types. */
@@ -364,7 +419,7 @@ get_event_types(PyObject *const *events, Py_ssize_t length,
     return 0;
 }
 
-#define MAX_EVENTS 32
+#define MAX_EVENTS 256
 
 static int
 parse_pending(PyObject *kwargs, PyObject **pending)
@@ -429,6 +484,9 @@ static PyMethodDef methods[] = {
      PyDoc_STR("(codelike, *events, pending=None)")},
     {"monitoring_exit_scope", _PyCFunction_CAST(exit_scope),
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR("(*, pending=None)")},
+    {"monitoring_vectorcall", _PyCFunction_CAST(vectorcall),
+     METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("(codelike, offset, callable, *args, **kwargs)")},
     {NULL},
 };
 
@@ -437,8 +495,9 @@ static PyMethodDef methods[] = {
 /* Producer(codelike, events, actions, *, fresh=True, exits=True): a function
    of foreign code.  A call enters a scope of the event types, does the actions
    and, if exits is true, exits.
-   An action is a tuple (event, offset, ...), to fire; a callable, to call; or
-   None, to enter the scope again.  Any object can be the code-like.  If fresh
+   An action is a tuple (event, offset, ...), to fire; a tuple (None, offset,
+   callable, ...), for PyMonitoring_Vectorcall(); a callable, to call; or None,
+   to enter the scope again.  Any object can be the code-like.  If fresh
    is true the states are on the C stack, not initialized, with version 0 at
    each call; otherwise they live as long as the producer. */
 typedef struct {
@@ -518,47 +577,95 @@ producer_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
-static int
-producer_fire(Producer *self, PyMonitoringState *states, PyObject *action)
+/* Return the state of an event, NULL with an error if there is none. */
+static PyMonitoringState *
+find_state(Producer *self, PyMonitoringState *states, int event)
 {
+    for (Py_ssize_t i = 0; i < self->length; i++) {
+        if (self->event_types[i] == event) {
+            return &states[i];
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "no state of event %d", event);
+    return NULL;
+}
+
+static PyObject *
+producer_fire(Producer *self, PyMonitoringState *states, int event,
+              int32_t offset, PyObject *const *args, Py_ssize_t nargs)
+{
+    PyMonitoringState *state = find_state(self, states, event);
+    if (state == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < NUM_FUNCTIONS; i++) {
+        if (fire_functions[i].event == event
+            && fire_functions[i].nargs == nargs)
+        {
+            return fire(&fire_functions[i], state, self->codelike, offset,
+                        args, nargs, NULL);
+        }
+    }
+    PyErr_Format(PyExc_TypeError, "no function fires event %d with %zd more",
+                 event, nargs);
+    return NULL;
+}
+
+static PyObject *
+producer_vectorcall(Producer *self, PyMonitoringState *states, int32_t offset,
+                    PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs == 0) {
+        PyErr_SetString(PyExc_TypeError, "nothing to call");
+        return NULL;
+    }
+    PyMonitoringState *call =
+        find_state(self, states, PY_MONITORING_EVENT_CALL);
+    PyMonitoringState *c_return =
+        find_state(self, states, PY_MONITORING_EVENT_C_RETURN);
+    PyMonitoringState *c_raise =
+        find_state(self, states, PY_MONITORING_EVENT_C_RAISE);
+    if (call == NULL || c_return == NULL || c_raise == NULL) {
+        return NULL;
+    }
+    return PyMonitoring_Vectorcall(
+        call, c_return, c_raise, self->codelike, offset, args[0],
+        nargs > 1 ? args + 1 : NULL, nargs - 1, NULL);
+}
+
+static PyObject *
+producer_do(Producer *self, PyMonitoringState *states, PyObject *action)
+{
+    if (PyCallable_Check(action)) {
+        return PyObject_CallNoArgs(action);
+    }
     Py_ssize_t nargs = PyTuple_Check(action) ? PyTuple_GET_SIZE(action) : 0;
     if (nargs < 2) {
         PyErr_Format(PyExc_TypeError, "%R is no action", action);
-        return -1;
-    }
-    int event = PyLong_AsInt(PyTuple_GET_ITEM(action, 0));
-    if (event == -1 && PyErr_Occurred()) {
-        return -1;
+        return NULL;
     }
     int offset = PyLong_AsInt(PyTuple_GET_ITEM(action, 1));
     if (offset == -1 && PyErr_Occurred()) {
-        return -1;
+        return NULL;
     }
-    for (Py_ssize_t i = 0; i < self->length; i++) {
-        if (self->event_types[i] != event) {
-            continue;
-        }
-        for (size_t f = 0; f < Py_ARRAY_LENGTH(fire_functions); f++) {
-            if (fire_functions[f].event != event) {
-                continue;
-            }
-            PyObject *res = fire(&fire_functions[f], &states[i],
-                                 self->codelike, offset,
-                                 &PyTuple_GET_ITEM(action, 2), nargs - 2,
-                                 NULL);
-            Py_XDECREF(res);
-            return res ? 0 : -1;
-        }
+    PyObject *const *args = &PyTuple_GET_ITEM(action, 2);
+    if (PyTuple_GET_ITEM(action, 0) == Py_None) {
+        return producer_vectorcall(self, states, offset, args, nargs - 2);
     }
-    PyErr_Format(PyExc_ValueError, "no state to fire %R with", action);
-    return -1;
+    int event = PyLong_AsInt(PyTuple_GET_ITEM(action, 0));
+    if (event == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    return producer_fire(self, states, event, offset, args, nargs - 2);
 }
 
 static PyObject *
 producer_call(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     Producer *self = (Producer *)op;
-    if (PyTuple_GET_SIZE(args) > 0 || kwargs != NULL) {
+    if (PyTuple_GET_SIZE(args) > 0
+        || (kwargs != NULL && PyDict_GET_SIZE(kwargs) > 0))
+    {
         PyErr_SetString(PyExc_TypeError, "a producer takes no argument");
         return NULL;
     }
@@ -580,13 +687,10 @@ producer_call(PyObject *op, PyObject *args, PyObject *kwargs)
             err = PyMonitoring_EnterScope(states, version, self->event_types,
                                           self->length);
         }
-        else if (PyCallable_Check(action)) {
-            PyObject *res = PyObject_CallNoArgs(action);
+        else {
+            PyObject *res = producer_do(self, states, action);
             err = res ? 0 : -1;
             Py_XDECREF(res);
-        }
-        else {
-            err = producer_fire(self, states, action);
         }
     }
     if (self->exits && PyMonitoring_ExitScope() < 0) {
@@ -616,7 +720,7 @@ static PyType_Spec producer_spec = {
 
 /* ------ Module ------ */
 
-static PyMethodDef fire_methods[Py_ARRAY_LENGTH(fire_functions)];
+static PyMethodDef fire_methods[NUM_FUNCTIONS];
 
 static int
 add_type(PyObject *module, PyType_Spec *spec)
@@ -655,7 +759,7 @@ _PyTestCapi_Init_Monitoring(PyObject *m)
     {
         return -1;
     }
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(fire_functions); i++) {
+    for (size_t i = 0; i < NUM_FUNCTIONS; i++) {
         if (add_fire_function(m, i) < 0) {
             return -1;
         }

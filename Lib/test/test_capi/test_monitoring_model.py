@@ -2,7 +2,7 @@
 
 Random steps are done twice: by Driver, with the interpreter, and by Model,
 which holds the contract of Include/cpython/monitoring.h.  Both keep a log of
-what tools are told, what is raised, what the states hold and what dies; the
+what callbacks get, what is raised, what the states hold and what dies; the
 logs must be the same.  A step names what it works on by its place, so that
 any selection of steps can be done again: that is how a failure is made short.
 
@@ -19,7 +19,7 @@ import functools
 import gc
 import itertools
 import mmap
-import operator
+import opcode
 import os
 import pickle
 import random
@@ -28,7 +28,7 @@ import time
 import traceback
 import unittest
 import weakref
-from types import CodeType
+from types import CodeType, MethodType
 from test import support
 from test.support import import_helper
 
@@ -42,12 +42,12 @@ MISSING = monitoring.MISSING
  BRANCH, STOP_ITERATION, RAISE, EXCEPTION_HANDLED, PY_UNWIND, PY_THROW,
  RERAISE, C_RETURN, C_RAISE) = range(17)
 NUM_EVENTS = 17
-CAN_DISABLE = range(RAISE)
-ANSWERS = {C_RETURN, C_RAISE}
-ANSWER_SET = 1 << C_RETURN | 1 << C_RAISE
+CAN_DISABLE = range(RAISE)  # and can be local
+CALL_ENDS = {C_RETURN, C_RAISE}
+CALL_END_SET = 1 << C_RETURN | 1 << C_RAISE
 EXCEPTION_EVENTS = {RAISE, EXCEPTION_HANDLED, PY_UNWIND, PY_THROW, RERAISE,
                     C_RAISE}
-VALUE_EVENTS = {PY_RETURN, PY_YIELD, JUMP, BRANCH, C_RETURN}
+VALUE_EVENTS = {PY_RETURN, PY_YIELD, JUMP, BRANCH}
 
 FUNCTIONS = {
     event: [getattr(_testcapi, "fire_event_" + name) for name in names.split()]
@@ -57,29 +57,30 @@ FUNCTIONS = {
         BRANCH: "branch branch_left branch_right",
         STOP_ITERATION: "stop_iteration", RAISE: "raise",
         EXCEPTION_HANDLED: "exception_handled", PY_UNWIND: "py_unwind",
-        PY_THROW: "py_throw", RERAISE: "reraise", C_RETURN: "c_return",
-        C_RAISE: "c_raise",
+        PY_THROW: "py_throw", RERAISE: "reraise",
+        C_RETURN: "c_return call_return", C_RAISE: "c_raise call_raise",
     }.items()
 }
 enter_scope = _testcapi.monitoring_enter_scope
 exit_scope = _testcapi.monitoring_exit_scope
+vectorcall = _testcapi.monitoring_vectorcall
 
 TOOLS = range(6)
 SEQUENCE = 300          # steps
 FILENAME = "<model>"    # of code-likes that are code objects
-NO_MEMORY = {"code", "empty", "plain", "bare", "text"}
+NO_MEMORY = {"code", "empty", "no start", "plain", "bare", "text"}
+# The interpreter itself keeps the local events of these, for their bytecode.
+WITH_BYTECODE = {"code", "empty"}
 NO_WEAKREF = {"strong", "text"}
 NO_LOCAL_EVENTS = NO_WEAKREF | {"bare"}
 # The reactions of a callback that does some steps first.
 DO = {"do", "do, disable", "do, raise"}
-# The first two slots keep their code-likes: nothing tells when one dies that
-# cannot be weakly referenced, so what waits for it may be told of another.
 NUM_SLOTS = 6
 MEMORY_SLOTS = (0, 2, 3, 3)
 
 
 class Error(Exception):
-    """An exception of the test, told by its label."""
+    """An exception of the test, known by its label."""
 
 
 class Stop(StopIteration):
@@ -108,13 +109,14 @@ def function():
 CALLABLES = {"function": function, "method": Thing().method, "len": len}
 PYTHON_FUNCTIONS = {"function", "method"}
 template = function.__code__.replace(co_filename=FILENAME)
+no_start = template.replace(co_code=bytes([opcode.opmap["NOP"], 0]))
 
 
 def ignore(*args):
     """A function for sys.settrace() and sys.setprofile()."""
 
 
-def tell_exception(exc):
+def chain_of(exc):
     """Return the labels in the chain of contexts; take the tracebacks, which
     keep what the frames hold alive."""
     labels = []
@@ -127,7 +129,7 @@ def tell_exception(exc):
     return tuple(labels)
 
 
-def tell(value):
+def logged(value):
     """Return what stands in the log for an argument of a callback."""
     kind = type(value)
     if kind is Thing:
@@ -137,12 +139,16 @@ def tell(value):
     if value is MISSING:
         return "MISSING"
     if kind is StopIteration:
-        return "StopIteration", tell(value.value)
+        return "StopIteration", logged(value.value)
     if isinstance(value, BaseException):
-        return tell_exception(value)
+        return chain_of(value)
     if kind is tuple:
         return value
-    return getattr(value, "__func__", value).__name__
+    if kind is functools.partial:
+        return "partial"
+    if kind is MethodType:
+        return "method"
+    return value.__name__
 
 
 class Callable:
@@ -193,9 +199,10 @@ class Runner:
         self.slots = [None] * NUM_SLOTS
         self.producers = [None] * 2
         self.generators = [None] * 2
-        # Both may start each other without end.
+        # These may start each other without end.
         self.calling = 0                # producers
         self.nested = 0                 # threads that wait for another
+        self.tracing = 0                # times that events are let through
         # Innermost last: what is being handled, and was set when an event
         # was fired.
         self.handled = [None]
@@ -249,7 +256,6 @@ class Driver(Runner):
     def __init__(self):
         super().__init__()
         self.references = []
-        self.callbacks = []             # references to all that ever were
         self.numbers = []               # that were kept, and what they were
 
     def run(self, steps):
@@ -278,14 +284,13 @@ class Driver(Runner):
         self.producers.clear()
         self.generators.clear()
         self.dead.clear()
-        wrong = [ref.label for ref in (*self.references, *self.callbacks)
-                 if ref() is not None]
+        wrong = [ref.label for ref in self.references if ref() is not None]
         wrong += [(number, text) for number, text in self.numbers
                   if str(number) != text]
         return wrong, []
 
     def track(self, obj, label):
-        """Have the death of an object told; return the object."""
+        """Have the death of an object noted; return the object."""
         reference = Reference(obj, self.died)
         reference.label = label
         self.references.append(reference)
@@ -301,11 +306,11 @@ class Driver(Runner):
         return self.track(obj, label)
 
     def attempt(self, function, *args, **kwargs):
-        """Call a function; tell what it raises."""
+        """Call a function; log what it raises."""
         try:
             return function(*args, **kwargs)
         except Exception as exc:
-            self.log.append(("raised", *tell_exception(exc)))
+            self.log.append(("raised", *chain_of(exc)))
 
     def make_pending(self, length, label):
         """Return an exception with a chain of contexts; None for length 0,
@@ -330,6 +335,8 @@ class Driver(Runner):
             codelike = template.replace(co_name=label)
         elif kind == "empty":
             codelike = _testcapi.code_newempty(FILENAME, label, 1)
+        elif kind == "no start":
+            codelike = no_start.replace(co_name=label)
         elif kind == "plain":
             codelike = Plain()
             codelike.co_name = label
@@ -340,8 +347,6 @@ class Driver(Runner):
             codelike = label
         if kind not in NO_WEAKREF:
             self.track(codelike, label)
-        if kind not in NO_MEMORY:
-            self.log.append(("at", id(codelike)))
         self.slots[slot] = Box(codelike, events, spare_events)
 
     def kill(self, slot):
@@ -358,21 +363,15 @@ class Driver(Runner):
             return
         codelike = box.codelike
         exc = self.make_pending(pending, label)
-        if how == "unknown":
-            kept = codelike.states, codelike.version
-            garbage = b"\xa5" * len(kept[0])
-            codelike.states, codelike.version = garbage, 0
-            self.attempt(enter_scope, codelike, *box.events[1:], NUM_EVENTS,
-                         pending=exc)
-            self.log.append(("unchanged", codelike.states == garbage,
-                             codelike.version == 0))
-            codelike.states, codelike.version = kept
-            return
-        if how == "fresh":
+        events = box.events
+        if how != "again":
             codelike.states = b"\xff" * len(codelike.states)
             codelike.version = 0
-        enter_scope(codelike, *box.events, pending=exc)
-        self.log.append(("active", *codelike.states[::2]))
+        if how == "unknown":
+            events = *events[1:], NUM_EVENTS
+        self.attempt(enter_scope, codelike, *events, pending=exc)
+        self.log.append(("active", codelike.version != 0,
+                         *codelike.states[::2]))
 
     def exit(self, pending, label):
         exit_scope(pending=self.make_pending(pending, label))
@@ -390,25 +389,25 @@ class Driver(Runner):
         fire_event = functions[choice % len(functions)]
         exc = self.make_pending(pending, label)
         self.pending.append(exc)
+        args = self.arguments(event, line, choice, label)
         if event in EXCEPTION_EVENTS:
-            self.attempt(fire_event, codelike, offset, exc, state=k)
+            self.attempt(fire_event, codelike, offset, *args, exc, state=k)
         else:
-            args = self.arguments(event, line, choice, label)
             self.attempt(fire_event, codelike, offset, *args, state=k,
                          pending=exc)
         self.pending.pop()
         if exc is not None:
-            self.log.append(("pending", *tell_exception(exc)))
+            self.log.append(("pending", *chain_of(exc)))
 
     def arguments(self, event, line, choice, label):
         """Return what an event is fired with after the offset."""
         if event == LINE:
             return line,
-        if event == CALL:
-            name = call_choice(choice)
+        if passes_callable(event, choice):
+            name, has_argument = call_choice(choice)
             return (CALLABLES[name] if name else self.make(Thing, label),
-                    MISSING if choice & 1 else self.make(Thing, label + "a"))
-        if event in VALUE_EVENTS:
+                    self.make(Thing, label + "a") if has_argument else MISSING)
+        if event in VALUE_EVENTS or event == C_RETURN:
             return self.make(Thing, label),
         if event == STOP_ITERATION:
             kind = stop_choice(choice)
@@ -422,24 +421,29 @@ class Driver(Runner):
         errors = []
 
         def make_action(action):
-            if action is None or action[0] != "fire":
-                return action and functools.partial(self.do_all, action[1])
+            if action is None:
+                return None
+            if action[0] == "do":
+                return functools.partial(self.do_all, action[1])
+            if action[0] == "vectorcall":
+                offset, kind, *what = action[1:]
+                return None, offset, self.make_callable(kind, *what), label
             event, offset, line, choice = action[1:]
+            args = ()
             if event == LINE:
-                return event, offset, line
-            if event == CALL:
-                return (event, offset, CALLABLES[call_choice(choice) or "len"],
-                        label)
+                args = line,
+            elif passes_callable(event, choice):
+                args = CALLABLES[call_choice(choice)[0] or "len"], label
+            elif event in {C_RETURN, STOP_ITERATION, *VALUE_EVENTS}:
+                args = label,
             if event in EXCEPTION_EVENTS:
                 exc = None
                 if choice:
                     exc = Error()
                     exc.label = label
                     errors.append(exc)
-                return event, offset, exc
-            if event in VALUE_EVENTS or event == STOP_ITERATION:
-                return event, offset, label
-            return event, offset
+                args = *args, exc
+            return event, offset, *args
 
         producer = _testcapi.Producer(
             box.codelike, events, tuple(map(make_action, actions)),
@@ -452,12 +456,40 @@ class Driver(Runner):
         self.calling += 1
         producer, errors = self.producers[place]
         self.pending.append(None)
-        # Not with the empty keywords that attempt() would pass.
-        self.attempt(operator.call, producer)
+        self.attempt(producer)
         self.pending.pop()
         for exc in errors:
             exc.__traceback__ = exc.__context__ = None
         self.calling -= 1
+
+    def vectorcall(self, slot, offset, kind, raises, steps, label):
+        box = self.slots[slot]
+        if box is None or len(box.events) < 3 or self.calling == 2:
+            return
+        self.calling += 1
+        callable = self.make_callable(kind, raises, steps, label)
+        args = (label,) if len(steps) % 2 else ()
+        self.pending.append(None)
+        result = self.attempt(vectorcall, box.codelike, offset, callable,
+                              *args)
+        self.pending.pop()
+        if result is not None:
+            self.log.append(("result", result.label))
+        self.calling -= 1
+
+    def make_callable(self, kind, raises, steps, label):
+        """Return a callable that does some steps."""
+        def function(*args):
+            self.do_all(steps)
+            if raises:
+                raise self.make(Error, label)
+            return self.make(Thing, label)
+
+        if kind == "method":
+            return MethodType(function, label)
+        if kind == "partial":
+            return functools.partial(function)
+        return function
 
     def handling(self, label, steps):
         try:
@@ -476,6 +508,13 @@ class Driver(Runner):
         _thread.start_joinable_thread(lambda: self.do_all(steps)).join()
         self.handled, self.pending = kept
         self.nested -= 1
+
+    def trace(self, steps):
+        if self.tracing == 2:
+            return
+        self.tracing += 1
+        sys.call_tracing(self.do_all, (steps,))
+        self.tracing -= 1
 
     # ------ Steps: tools ------
 
@@ -496,21 +535,27 @@ class Driver(Runner):
             kind = type(code)
             if kind is CodeType and code.co_filename != FILENAME:
                 return foreign
-            name = tell(code) if kind in (str, Thing) else code.co_name
+            name = logged(code) if kind in (str, Thing) else code.co_name
             if type(args[0]) is int and args[0] > 256:
                 self.numbers.append((args[0], str(args[0])))
-            self.log.append(("told", label, name, *map(tell, args)))
+            self.log.append(("called", label, name, *map(logged, args)))
             reaction = next(calls)
             if reaction is None:
                 return None
-            return self.react(*reaction)
+            try:
+                return self.react(*reaction)
+            finally:
+                if reference() is None:
+                    self.log.append(("died in its call", label))
 
-        if len(reactions) == 3:
+        if len(reactions) == 2:
+            # It does not hold what it calls.
+            callback = functools.partial(callback)
+        elif len(reactions) == 3:
             callback = Callable(callback)
         callback.label = label
-        reference = Reference(callback)
-        reference.label = label
-        self.callbacks.append(reference)
+        self.track(callback, label)
+        reference = self.references[-1]
         return callback
 
     def react(self, how, what):
@@ -574,10 +619,16 @@ def event_to_fire(own, other):
     return LINE if event == INSTRUCTION else event
 
 
+def passes_callable(event, choice):
+    """Say whether an event is fired with a callable and its argument."""
+    return event == CALL or event in CALL_ENDS and choice % 2
+
+
 def call_choice(choice):
-    """Return the name of the callable to use, None for a thing."""
-    return (None, None, "len", None, "function", None, "method", None)[
-        choice % 8]
+    """Return the name of the callable to use, None for a thing, and whether
+    it has an argument."""
+    name = None, "len", "function", "method"
+    return name[choice // 2 % 4], choice // 8 % 2
 
 
 def stop_choice(choice):
@@ -636,9 +687,7 @@ class Array:
     def __init__(self, events):
         self.events = events
         self.active = [0] * len(events)
-        self.written = self.active      # what active was after EnterScope
         self.version = 0
-        self.restarts = 0
 
 
 class Counted:
@@ -667,8 +716,6 @@ class Codelike(Counted):
         self.array = Array(events)
         self.spare = Array(spare_events)
         self.local = [0] * len(TOOLS)
-        # What the base keeps for the bytecode of a code object.
-        self.bytecode_local = [0] * len(TOOLS)
         self.disabled = collections.Counter()   # (event, location): tools
 
 
@@ -684,36 +731,12 @@ class ProducerModel(Counted):
         self.errors = [Exc(label) for action in actions]
 
 
-class Callback:
+class Callback(Counted):
     """A callback and what is left of its reactions."""
 
-    def __init__(self, label, reactions):
-        self.label = label
+    def __init__(self, label, reactions, die):
+        super().__init__(label, die)
         self.calls = itertools.cycle(reactions)
-
-
-class Waiting:
-    """A CALL that waits for its answer."""
-
-    def __init__(self, codelike, depth, told, disabled, args):
-        self.codelike = codelike
-        self.depth = depth
-        self.told = told
-        self.disabled = disabled
-        self.args = args
-        for thing in self.things():
-            thing.keep()
-        if not told:
-            self.release()
-
-    def things(self):
-        return [arg for arg in self.args if isinstance(arg, Counted)]
-
-    def release(self):
-        things = self.things()
-        self.args = "MISSING", "MISSING"
-        for thing in things:
-            thing.drop()
 
 
 class Thread:
@@ -721,17 +744,13 @@ class Thread:
 
     def __init__(self):
         self.handled = [None]
-        self.depth = 0
-        self.entered = None         # where the last scope was, till a CALL
-        self.waiting = []
         self.running = False        # a callback
 
-    def forget(self, condition):
-        """Drop the waiting calls for which condition(call) is true."""
-        dropped = [call for call in self.waiting if condition(call)]
-        self.waiting = [call for call in self.waiting if call not in dropped]
-        for call in dropped:
-            call.release()
+
+def group_of(event):
+    """Return the event that decides for an event: C_RETURN and C_RAISE are on,
+    local and disabled where CALL is."""
+    return CALL if event in CALL_ENDS else event
 
 
 def tools_of(sets, event):
@@ -747,20 +766,21 @@ class Model(Runner):
         super().__init__()
         self.global_events = [0] * len(TOOLS)
         self.callbacks = {}             # (tool, event)
-        self.in_use = [True] * len(TOOLS)
+        self.taken = [True] * len(TOOLS)
         self.owners = [1] * len(TOOLS)  # how many each tool has had
-        self.version = 1                # of what tools and callbacks there are
-        self.restarts = 0
+        self.use_local = [False] * len(TOOLS)
         self.codelikes = []
         self.threads = [Thread()]
+        # Sets of tools, as masks: by events those that have it on, those that
+        # have a callback, those that states are active for; and those that may
+        # be called for local events.  The version is that of the states.
+        self.on = self.with_callback = self.active = [0] * NUM_EVENTS
+        self.in_use = 0
+        self.version = 1
 
-    def run(self, steps, found):
-        """Do steps, of which the driver found this; at the end everything
-        dies."""
-        done = []
-        for step, (self.found, _) in zip(steps, found):
-            done += super().run([step])
-        return done + [([], [])]
+    def run(self, steps):
+        """Do steps; at the end everything dies."""
+        return super().run(steps) + [([], [])]
 
     @property
     def current(self):
@@ -768,7 +788,7 @@ class Model(Runner):
         return self.threads[-1]
 
     def raised(self, exc):
-        """Tell an exception that a step ends with, if any."""
+        """Log an exception that a step ends with, if any."""
         if exc is not None:
             self.log.append(("raised", *exc.labels()))
 
@@ -785,7 +805,7 @@ class Model(Runner):
             self.dead.append(exc.label)
         return exc
 
-    def tell_death(self, counted):
+    def note_death(self, counted):
         self.dead.append(counted.label)
 
     # ------ Steps: code-likes and scopes ------
@@ -795,16 +815,6 @@ class Model(Runner):
         codelike = Codelike(label, kind, events, spare_events, self.died)
         self.codelikes.append(codelike)
         self.slots[slot] = codelike
-        if kind not in NO_MEMORY:
-            # It may be where one was whose scope is entered still.
-            codelike.address = self.next_found("at") or (None,)
-            self.log.append(("at", *codelike.address))
-
-    def next_found(self, kind):
-        """Return what the driver has next in its log after its kind; nothing
-        if that is of another kind: the driver differs before."""
-        found = self.found[len(self.log):][:1]
-        return found[0][1:] if found and found[0][0] == kind else ()
 
     def kill(self, slot):
         codelike, self.slots[slot] = self.slots[slot], None
@@ -813,20 +823,9 @@ class Model(Runner):
 
     def died(self, codelike):
         """Forget a code-like that died."""
-        self.dead.append(codelike.label)
-        union = self.local_union()
+        if codelike.kind not in NO_WEAKREF:
+            self.dead.append(codelike.label)
         self.codelikes.remove(codelike)
-        self.version += union != self.local_union()
-        for thread in self.threads:
-            thread.forget(lambda call: call.codelike is codelike)
-
-    def local_union(self):
-        """Return the local events that each tool has on any code-like."""
-        union = [0] * len(TOOLS)
-        for codelike in self.codelikes:
-            for tool, events in enumerate(codelike.local):
-                union[tool] |= events
-        return union
 
     def with_memory(self, slot):
         """Return the code-like of a slot if it has states of its own."""
@@ -844,62 +843,47 @@ class Model(Runner):
         if codelike is None:
             return
         exc = self.make_pending(pending, label)
-        if how == "unknown":
+        array = codelike.array
+        if how != "again":
+            array.version = 0
+        if how == "unknown" and any(self.active):
+            array.active = [0] * len(array.events)
             error = self.error("ValueError")
             error.carry(exc, self.current.handled[-1])
             self.raised(error)
-            self.log.append(("unchanged", True, True))
-            return
-        if how == "fresh":
-            codelike.array.version = 0
-        self.enter_array(codelike.array, codelike.address,
-                         self.next_found("active"))
-        self.log.append(("active", *codelike.array.active))
+        else:
+            self.enter_array(array)
+        self.log.append(("active", array.version != 0, *array.active))
 
-    def enter_array(self, array, place, found=()):
-        """Enter a scope with the states of an array.
-
-        It is a repetition if the last thing was to enter at the same place.
-        found is what the states were found to be.  It decides for a tool that
-        a DISABLE has taken off a state: it may stay off while nothing changes
-        that matters to the state.
-        """
+    def enter_array(self, array):
+        """Enter a scope with the states of an array."""
         if array.version != self.version:
-            union = self.local_union()
-            active = [self.listening(union, event) for event in array.events]
-            written = active[:]
-            if array.version and array.restarts == self.restarts:
-                for i, state in enumerate(found):
-                    if array.written[i] == written[i]:
-                        active[i] &= array.active[i] | state
-            array.active = active
-            array.written = written
+            array.active = [self.active[event] for event in array.events]
             array.version = self.version
-            array.restarts = self.restarts
-        thread = self.current
-        if self.answer_tools() and thread.entered != place:
-            thread.entered = place
-            thread.depth += 1
-
-    def listening(self, local, event):
-        """Return the tools that listen to an event, which is on for some in
-        the list of local events."""
-        if event == INSTRUCTION:
-            return 0
-        if event in ANSWERS:
-            event = CALL
-        return tools_of(self.global_events, event) | tools_of(local, event)
 
     def exit(self, pending, label):
         self.make_pending(pending, label)
-        self.exit_scope()
 
-    def exit_scope(self):
-        thread = self.current
-        thread.forget(lambda call: call.depth >= thread.depth)
-        thread.depth = max(thread.depth - 1, 0)
-        if self.answer_tools():
-            thread.entered = None
+    def update(self):
+        """Find what follows from events and callbacks, and for which tools
+        states are active."""
+        self.on = [tools_of(self.global_events, group_of(event))
+                   for event in range(NUM_EVENTS)]
+        self.with_callback = [0] * NUM_EVENTS
+        for tool, event in self.callbacks:
+            self.with_callback[event] |= 1 << tool
+        self.in_use = sum((self.use_local[tool] or bool(events)) << tool
+                          for tool, events in enumerate(self.global_events))
+        old, self.active = self.active, self.on[:]
+        for event in {*CAN_DISABLE, *CALL_ENDS}:
+            callbacks = self.with_callback[event]
+            if event == CALL:
+                # It decides for the whole of a call.
+                callbacks |= (self.with_callback[C_RETURN]
+                              | self.with_callback[C_RAISE])
+            self.active[event] |= self.in_use & callbacks
+        self.active[INSTRUCTION] = 0
+        self.version += self.active != old
 
     # ------ Steps: events ------
 
@@ -915,14 +899,18 @@ class Model(Runner):
         things = []
 
         def make_thing(label):
-            things.append(Counted(label, self.tell_death))
+            things.append(Counted(label, self.note_death))
             return things[-1]
 
         args = ()
-        if event == CALL:
-            name = call_choice(choice)
+        if passes_callable(event, choice):
+            name, has_argument = call_choice(choice)
             args = (name or make_thing(label),
-                    "MISSING" if choice & 1 else make_thing(label + "a"))
+                    make_thing(label + "a") if has_argument else "MISSING")
+        elif event in CALL_ENDS:
+            if event == C_RETURN:
+                make_thing(label)
+            args = "MISSING", "MISSING"
         elif event in VALUE_EVENTS:
             args = make_thing(label),
         elif event == STOP_ITERATION:
@@ -941,14 +929,6 @@ class Model(Runner):
         if exc is not None:
             self.log.append(("pending", *exc.labels()))
 
-    def answer_tools(self):
-        """Return the tools that want answers to calls, as a mask."""
-        tools = 0
-        for tool, event in self.callbacks:
-            if event in ANSWERS:
-                tools |= 1 << tool
-        return tools
-
     def fire_event(self, codelike, array, k, event, offset, line, args,
                    pending, known):
         """Fire an event.  Return the exception that is raised, if any.
@@ -958,109 +938,71 @@ class Model(Runner):
         thread = self.current
         if not array.active[k] or thread.running:
             return None
-        told = array.active[k] & self.listening(codelike.local, event)
-        call = None
-        if event in ANSWERS:
-            call = self.answered(codelike)
-            args = "MISSING", "MISSING"
-            if call is not None:
-                told &= ~call.disabled
-                args = call.args
         location = line if event == LINE else offset
-        disabled = 0
-        if offset >= 0:
-            disabled = told & codelike.disabled[event, location]
-            told &= ~disabled
-        if event == CALL:
-            if offset >= 0 and self.is_told_of_calls(array.active[k]):
-                thread.entered = None
-            call = self.wait(codelike, told, disabled, args)
-        exc = None
-        if told:
-            if offset < 0 or event in EXCEPTION_EVENTS and pending is None:
-                exc = self.error("ValueError")
-            else:
-                thread.running = True
-                exc = self.call_tools(codelike, array, k, told, event,
-                                      location, args, pending, known)
-                thread.running = False
+        tools = array.active[k] & self.with_callback[event]
+        group = group_of(event)
+        listening = self.on[event]
+        if group in CAN_DISABLE:
+            listening |= self.in_use & tools_of(codelike.local, group)
+            listening &= ~codelike.disabled[group, location]
+        tools &= listening
+        if not tools:
+            return None
+        if offset < 0 or event in EXCEPTION_EVENTS and pending is None:
+            exc = self.error("ValueError")
+        else:
+            thread.running = True
+            exc = self.call_tools(codelike, array, k, tools, event, location,
+                                  args, pending, known)
+            thread.running = False
         if exc is not None:
             exc.carry(pending, thread.handled[-1])
-        if event in ANSWERS or exc is not None:
-            thread.forget(lambda other: other is call)
-            if call is not None:
-                call.release()
         return exc
-
-    def is_told_of_calls(self, active):
-        """Say whether some tool, which may want answers alone, is told of the
-        CALLs of any code-like."""
-        callbacks = self.answer_tools()
-        for tool, event in self.callbacks:
-            callbacks |= (event == CALL) << tool
-        return (self.answer_tools() and active & callbacks
-                & self.listening(self.local_union(), CALL))
-
-    def wait(self, codelike, told, disabled, args):
-        """Let a call wait for its answer, if a tool wants that; what its
-        callbacks do counts for it.  Return it."""
-        told &= self.answer_tools()
-        disabled &= self.answer_tools()
-        if not (told or disabled) or args[0] in PYTHON_FUNCTIONS:
-            return None
-        thread = self.current
-        call = Waiting(codelike, thread.depth, told, disabled, args)
-        thread.waiting.append(call)
-        return call
-
-    def answered(self, codelike):
-        """Take the newest call that waits for the code-like."""
-        waiting = self.current.waiting
-        for i in reversed(range(len(waiting))):
-            if waiting[i].codelike is codelike:
-                return waiting.pop(i)
-        return None
 
     def call_tools(self, codelike, array, k, tools, event, location, args,
                    pending, known):
         """Call the tools' callbacks; return what the first raises."""
-        registered = set(self.callbacks)
+        if event in EXCEPTION_EVENTS - CALL_ENDS:
+            args = pending.labels(),
+        reported = (codelike.label, location,
+                    *(arg.label if isinstance(arg, Counted) else arg
+                      for arg in args))
         for tool in reversed(TOOLS):
             callback = self.callbacks.get((tool, event))
             if not tools >> tool & 1 or callback is None:
                 continue
-            if (tool, event) not in registered:
-                # By a callback of this event: it may be called or not.
-                told = self.found[len(self.log):][:1]
-                if not told or told[0][:2] != ("told", callback.label):
-                    continue
-            if event in EXCEPTION_EVENTS - ANSWERS:
-                args = pending.labels(),
-            self.log.append((
-                "told", callback.label, codelike.label,
-                location, *(arg.label if isinstance(arg, Counted) else arg
-                            for arg in args)))
-            reaction = next(callback.calls)
-            if reaction is None:
-                continue
-            how, what = reaction
-            owner = self.owners[tool], self.in_use[tool]
-            if how in DO:
-                steps, what = what
-                self.do_all(steps)
-            same = owner == (self.owners[tool], self.in_use[tool])
-            if how == "do":
-                continue
-            if how not in ("disable", "do, disable"):
-                return self.react(how, what, known)
-            if event not in CAN_DISABLE:
-                # That of a freed tool is removed, the next owner's is not.
-                if same:
-                    self.set_callback(tool, event, None)
-                return self.error("ValueError")
-            # Nothing is disabled for the next owner.
-            if not same or not self.in_use[tool]:
-                continue
+            callback.keep()
+            self.log.append(("called", callback.label, *reported))
+            exc = self.call_tool(tool, event, callback, codelike, array, k,
+                                 location, known)
+            callback.drop()
+            if exc is not None:
+                return exc
+        return None
+
+    def call_tool(self, tool, event, callback, codelike, array, k, location,
+                  known):
+        """Do what the callback of a tool does; return what it raises."""
+        reaction = next(callback.calls)
+        if reaction is None:
+            return None
+        how, what = reaction
+        owner = self.owners[tool], self.taken[tool]
+        if how in DO:
+            steps, what = what
+            self.do_all(steps)
+        same = owner == (self.owners[tool], self.taken[tool])
+        if how == "do":
+            return None
+        if how not in ("disable", "do, disable"):
+            return self.react(how, what, known)
+        if event not in CAN_DISABLE:
+            # That of a freed tool is removed, the next owner's is not.
+            if same:
+                self.set_callback(tool, event, None)
+            return self.error("ValueError")
+        # Nothing is disabled for the next owner.
+        if same and self.taken[tool]:
             if codelike.kind in NO_WEAKREF:
                 array.active[k] &= ~(1 << tool)
             else:
@@ -1104,18 +1046,24 @@ class Model(Runner):
         array = producer.array
         if producer.fresh:
             array = Array(array.events)
-        self.enter_array(array, array)
+        self.enter_array(array)
         exc = None
         for action, error in zip(producer.actions, producer.errors):
             if action is None:
-                self.enter_array(array, array)
-            elif action[0] == "fire":
-                exc = self.fire_action(producer, array, error, *action[1:])
+                self.enter_array(array)
+            elif action[0] == "do":
+                self.do_all(action[1])
+            else:
+                if action[0] == "vectorcall":
+                    exc = self.call_with(
+                        producer.codelike, array,
+                        [array.events.index(event)
+                         for event in (CALL, C_RETURN, C_RAISE)],
+                        producer.label, *action[1:])
+                else:
+                    exc = self.fire_action(producer, array, error, *action[1:])
                 if exc is not None:
                     break
-            else:
-                self.do_all(action[1])
-        self.exit_scope()
         self.raised(exc)
         for error in producer.errors:
             error.context = None
@@ -1127,8 +1075,10 @@ class Model(Runner):
         """Fire an event of a producer."""
         label = producer.label
         args = ()
-        if event == CALL:
-            args = call_choice(choice) or "len", label
+        if passes_callable(event, choice):
+            args = call_choice(choice)[0] or "len", label
+        elif event in CALL_ENDS:
+            args = "MISSING", "MISSING"
         elif event == STOP_ITERATION:
             args = ("StopIteration", label),
         elif event in VALUE_EVENTS:
@@ -1137,6 +1087,44 @@ class Model(Runner):
         return self.fire_event(producer.codelike, array,
                                array.events.index(event), event, offset, line,
                                args, pending, None)
+
+    def vectorcall(self, slot, offset, kind, raises, steps, label):
+        codelike = self.with_memory(slot)
+        if (codelike is None or self.calling == 2
+                or len(codelike.array.events) < 3):
+            return
+        self.calling += 1
+        codelike.keep()
+        exc = self.call_with(codelike, codelike.array, range(3),
+                             label if len(steps) % 2 else "MISSING",
+                             offset, kind, raises, steps, label)
+        self.raised(exc)
+        if exc is None:
+            self.log.append(("result", label))
+        codelike.drop()
+        self.calling -= 1
+
+    def call_with(self, codelike, array, states, arg0, offset, kind, raises,
+                  steps, label):
+        """Call a callable that does steps, with the events around it; return
+        what is raised."""
+        call, c_return, c_raise = states
+        known = array.active[call]
+        args = kind, arg0
+        exc = self.fire_event(codelike, array, call, CALL, offset, None, args,
+                              None, None)
+        if exc is not None:
+            return exc
+        self.do_all(steps)
+        self.dead.append(label)
+        if raises:
+            exc = Exc(label).raised(self.current.handled[-1])
+        if not known or kind in PYTHON_FUNCTIONS:
+            return exc
+        failed = self.fire_event(
+            codelike, array, c_raise if raises else c_return,
+            C_RAISE if raises else C_RETURN, offset, None, args, exc, None)
+        return failed or exc
 
     def handling(self, label, steps):
         handled = self.current.handled
@@ -1151,34 +1139,43 @@ class Model(Runner):
         self.nested += 1
         self.threads.append(Thread())
         self.do_all(steps)
-        self.threads.pop().forget(lambda call: True)
+        self.threads.pop()
         self.nested -= 1
+
+    def trace(self, steps):
+        if self.tracing == 2:
+            return
+        self.tracing += 1
+        thread = self.current
+        running, thread.running = thread.running, False
+        self.do_all(steps)
+        thread.running = running
+        self.tracing -= 1
 
     # ------ Steps: tools ------
 
     def callback(self, tool, event, label, reactions):
         old = self.set_callback(
-            tool, event, label and Callback(label, reactions))
-        self.log.append(("old callback", old and old.label))
+            tool, event, label and Callback(label, reactions, self.note_death))
+        self.log.append(("old callback", old))
 
     def set_callback(self, tool, event, callback):
-        """Set a callback; return the old one."""
+        """Set a callback; return the label of the old one."""
         old = self.callbacks.pop((tool, event), None)
-        self.version += 1
         if callback is not None:
             self.callbacks[tool, event] = callback
-        if old is not None and not self.answer_tools():
-            for thread in self.threads:
-                thread.forget(lambda call: True)
-                thread.depth = 0
-        return old
+        self.update()
+        if old is None:
+            return None
+        old.drop()
+        return old.label
 
     def check_events(self, tool, events):
-        """Return the error for a tool that is not in use or an event set that
-        has a part of CALL and its answers, if not CALL alone."""
-        part = events & (ANSWER_SET | 1 << CALL)
-        if not self.in_use[tool] or part not in (0, 1 << CALL,
-                                                 ANSWER_SET | 1 << CALL):
+        """Return the error for a tool that is not taken or an event set that
+        has a part of CALL and its ends, if not CALL alone."""
+        part = events & (CALL_END_SET | 1 << CALL)
+        if not self.taken[tool] or part not in (0, 1 << CALL,
+                                                CALL_END_SET | 1 << CALL):
             return self.error("ValueError")
         return None
 
@@ -1186,10 +1183,8 @@ class Model(Runner):
         exc = self.check_events(tool, events)
         if exc is not None:
             return self.raised(exc)
-        events &= ~ANSWER_SET
-        if self.global_events[tool] != events:
-            self.global_events[tool] = events
-            self.version += 1
+        self.global_events[tool] = events & ~CALL_END_SET
+        self.update()
 
     def local_events(self, slot, tool, events):
         codelike = self.slots[slot]
@@ -1200,51 +1195,39 @@ class Model(Runner):
             self.raised(self.error("TypeError"))
             return self.log.append(("local", None))
         exc = self.check_events(tool, events)
-        if exc is None and (events & ~ANSWER_SET) >> RAISE:
+        if exc is None and (events & ~CALL_END_SET) >> RAISE:
             exc = self.error("ValueError")
         if exc is None:
-            union = self.local_union()
-            codelike.local[tool] = events & ~ANSWER_SET
-            codelike.bytecode_local[tool] = events & ~ANSWER_SET
-            self.version += union != self.local_union()
+            codelike.local[tool] = events & ~CALL_END_SET
+            self.use_local[tool] = True
+            self.update()
         self.raised(exc)
-        told = codelike.local
-        if codelike.kind in ("code", "empty"):
-            told = codelike.bytecode_local
-        self.log.append(("local", told[tool]))
+        self.log.append(("local", codelike.local[tool]))
 
     def restart(self):
         self.version += 1
-        self.restarts += 1
         for codelike in self.codelikes:
             codelike.disabled.clear()
 
     def use(self, tool):
-        if self.in_use[tool]:
+        if self.taken[tool]:
             self.raised(self.error("ValueError"))
-        self.in_use[tool] = True
+        self.taken[tool] = True
 
     def free(self, tool):
-        self.owners[tool] += self.in_use[tool]
-        self.in_use[tool] = False
-        union = self.local_union()
+        self.owners[tool] += self.taken[tool]
+        self.taken[tool] = False
+        self.use_local[tool] = False
         for codelike in self.codelikes:
-            codelike.local[tool] = 0
+            if codelike.kind not in WITH_BYTECODE:
+                codelike.local[tool] = 0
             for location in codelike.disabled:
                 codelike.disabled[location] &= ~(1 << tool)
-        self.version += union != self.local_union()
-        for thread in self.threads:
-            for call in thread.waiting:
-                call.disabled &= ~(1 << tool)
-                call.told &= ~(1 << tool)
-                if not call.told:
-                    call.release()
+        self.update()
 
     def legacy(self, name, steps):
-        # sys.settrace() and sys.setprofile() set events of tools 7 and 6.
-        self.version += 1
+        # Nothing changes for states.
         self.do_all(steps)
-        self.version += 1
 
 
 # ------ Random steps ------
@@ -1254,13 +1237,13 @@ WEIGHTS = {
     "fire": 60, "enter": 14, "exit": 6, "events": 5, "callback": 5,
     "local_events": 3, "restart": 1, "use": 2, "free": 1, "kill": 2,
     "new": 3, "call": 4, "produce": 3, "thread": 0.5, "handling": 1.5,
+    "vectorcall": 5, "trace": 0.5,
 }
 OUTER_WEIGHTS = {"swap": 2, "generator": 0.7, "resume": 2, "legacy": 0.3}
 OFFSETS = (0, 0, 0, 1, 1, 2, 300, 300, 1000, 2**31 - 1)
 LINES = (1, 1, 2, 3, 300, 5000, -5)
 
-
-OTHER_KINDS = ("plain", "bare", "code", "empty")
+OTHER_KINDS = ("plain", "bare", "code", "empty", "no start")
 if support.Py_GIL_DISABLED:
     # There code objects die only when garbage is collected.
     OTHER_KINDS = ("plain", "bare")
@@ -1274,10 +1257,10 @@ class Steps:
         self.random = random.Random(seed)
         self.labels = itertools.count()
         self.depth = 0
-        events = set(range(NUM_EVENTS)) - ANSWERS - {INSTRUCTION}
+        events = set(range(NUM_EVENTS)) - CALL_ENDS - {INSTRUCTION}
         self.event_types = self.sample(sorted(events), 4)
         if self.maybe(0.4):
-            self.event_types += {CALL, *ANSWERS} - set(self.event_types)
+            self.event_types += {CALL, *CALL_ENDS} - set(self.event_types)
         self.tools = self.sample(TOOLS, 4)
         self.inner = self.cumulate(WEIGHTS)
         self.outer = self.cumulate({**WEIGHTS, **OUTER_WEIGHTS})
@@ -1329,10 +1312,6 @@ class Steps:
         """Return a slot whose code-like has states of its own."""
         return self.random.choice(MEMORY_SLOTS)
 
-    def changing_slot(self):
-        """Return a slot whose code-like may die."""
-        return self.random.randrange(2, NUM_SLOTS)
-
     def tool(self):
         return self.random.choice(self.tools)
 
@@ -1355,15 +1334,15 @@ class Steps:
             return 1 << self.random.choice((C_RETURN, INSTRUCTION))
         events = 0
         for event in self.event_types:
-            if event not in ANSWERS and self.maybe(0.8):
+            if event not in CALL_ENDS and self.maybe(0.8):
                 events |= 1 << event
                 if event == CALL and self.maybe(0.3):
-                    events |= ANSWER_SET
+                    events |= CALL_END_SET
         return events
 
     def new(self, slot=None):
         if slot is None:
-            slot = self.changing_slot()
+            slot = self.slot()
         kind = ("strong", "text", "weak", "weak")[slot] if slot < 4 \
             else self.random.choice(OTHER_KINDS)
         events = self.scope_events()
@@ -1371,7 +1350,7 @@ class Steps:
                 self.scope_events(len(events)))
 
     def kill(self):
-        return "kill", self.changing_slot()
+        return "kill", self.slot()
 
     def swap(self):
         return "swap", self.memory_slot()
@@ -1397,32 +1376,48 @@ class Steps:
         if self.maybe(0.2):
             event = self.random.choice(self.event_types)
         return ("fire", self.memory_slot(), self.random.randrange(5), event,
-                *self.location(), self.random.randrange(24), self.pending(),
+                *self.location(), self.choice(), self.pending(),
                 self.label("F"))
+
+    def choice(self):
+        """Return a number that decides how an event is fired."""
+        return self.random.randrange(48)
+
+    def vectorcall(self):
+        return "vectorcall", self.memory_slot(), *self.callable(), \
+            self.label("V")
+
+    def callable(self):
+        """Return the offset of a call, the kind of the callable, whether it
+        raises, and the steps that it does."""
+        kind = self.random.choice(("function", "method", "partial", "partial"))
+        steps = self.steps() if self.depth < 2 and self.maybe(0.6) else []
+        return self.location()[0], kind, self.maybe(0.3), steps
 
     def produce(self):
         slot = self.slot()
         events = self.scope_events()
         actions = [self.action(events)
                    for i in range(self.random.randint(1, 5))]
-        fresh = self.maybe(0.5)
-        if slot < 2:
-            # A DISABLE can take tools off these states, which nobody sees;
-            # they are written once.
-            fresh = True
-            actions = [action for action in actions if action]
-        return ("produce", self.random.randrange(2), slot, events,
-                tuple(actions), fresh, self.label("P"))
+        label = self.label("P")
+        # What is called returns or raises something of another label.
+        actions = tuple((*action, f"{label}.{i}")
+                        if action and action[0] == "vectorcall" else action
+                        for i, action in enumerate(actions))
+        return ("produce", self.random.randrange(2), slot, events, actions,
+                self.maybe(0.5), label)
 
     def action(self, events):
         if self.maybe(0.1):
             return None
         if self.maybe(0.1):
             return "do", self.steps()
+        if self.maybe(0.2) and {CALL, *CALL_ENDS} <= set(events):
+            return "vectorcall", *self.callable()
         event = self.random.choice(events)
         if event == INSTRUCTION:
             return None
-        return "fire", event, *self.location(), self.random.randrange(24)
+        return "fire", event, *self.location(), self.choice()
 
     def call(self):
         return "call", self.random.randrange(2)
@@ -1439,6 +1434,9 @@ class Steps:
 
     def thread(self):
         return "thread", self.steps()
+
+    def trace(self):
+        return "trace", self.steps()
 
     def legacy(self):
         return ("legacy", self.random.choice(("settrace", "setprofile")),
@@ -1490,7 +1488,7 @@ def difference(steps):
     """Do steps; return the number of the first one that differs from the
     model and both logs, or None."""
     found = Driver().run(steps)
-    expected = Model().run(steps, found)
+    expected = Model().run(steps)
     for i in range(len(found)):
         if found[i] != expected[i]:
             return i, expected[i], found[i]
@@ -1533,7 +1531,7 @@ def shorten(steps):
 
 
 def report(seed):
-    """Return the text that tells how the sequence of a seed fails."""
+    """Return the text that says how the sequence of a seed fails."""
     steps = Steps(seed).sequence()
     found = in_child(difference, steps)
     if found is None:
@@ -1564,7 +1562,7 @@ def run(number, seed, progress):
 
 
 def main():
-    """Do steps by hand, in a child so that a crash is told."""
+    """Do steps by hand, in a child so that a crash is seen."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -63,8 +63,8 @@ def make_producer(codelike, *, fresh):
     lines = tuple((LINE, line, line) for line in LINES)
     return _testcapi.Producer(
         codelike, (PY_RESUME, LINE, CALL, C_RETURN, PY_YIELD),
-        ((PY_RESUME, 0), *lines, (CALL, 1, len, "x"), (C_RETURN, 1, 1), None,
-         *lines, (PY_YIELD, 2, None)),
+        ((PY_RESUME, 0), *lines, (CALL, 1, len, "x"),
+         (C_RETURN, 1, len, "x"), None, *lines, (PY_YIELD, 2, None)),
         fresh=fresh)
 
 
@@ -75,11 +75,11 @@ class Worker(threading.Thread):
         super().__init__()
         self.test = test
         self.rounds = 0
-        self.told = collections.Counter()   # of STEADY: (code-like, event)
+        self.seen = collections.Counter()   # of STEADY: (code-like, event)
         self.lines = []                     # of LOCAL, for one code-like
         self.once = set()                   # of ONCE: all but its own
         self.own_lines = set()              # of ONCE, for its own code-like
-        self.answered = []                  # of STEADY: C_RETURN's arguments
+        self.returned = []                  # of STEADY: C_RETURN's arguments
         self.mine = None
         self.error = None
 
@@ -87,7 +87,7 @@ class Worker(threading.Thread):
         self.test.current.worker = self
         try:
             while not self.test.finished and not self.test.failed():
-                self.told.clear()
+                self.seen.clear()
                 self.fire_shared()
                 self.fire_codelike()
                 self.fire_own()
@@ -97,16 +97,16 @@ class Worker(threading.Thread):
 
     def fire_shared(self):
         test = self.test
-        # States that no thread has entered.
+        # States that no thread has entered with.
         i = self.rounds % NUM_SHARED
         test.producers[i] = make_producer(test.shared[i], fresh=False)
         for producer in test.producers:
             producer()
         for codelike in test.shared:
             for event in (E.PY_RESUME, E.PY_YIELD, E.CALL, E.C_RETURN):
-                test.assertEqual(self.told[codelike, event], 1)
+                test.assertEqual(self.seen[codelike, event], 1)
             lines = 2 * len(LINES) if codelike is test.shared[0] else 0
-            test.assertEqual(self.told[codelike, E.LINE], lines)
+            test.assertEqual(self.seen[codelike, E.LINE], lines)
 
     def fire_codelike(self):
         """Fire with a thread's own objects, and with errors of callbacks."""
@@ -115,7 +115,7 @@ class Worker(threading.Thread):
         def own():
             pass
 
-        self.answered.clear()
+        self.returned.clear()
         for codelike in test.codelikes:
             _testcapi.monitoring_enter_scope(
                 codelike, CALL, C_RETURN, RAISE, PY_UNWIND, LINE)
@@ -123,7 +123,7 @@ class Worker(threading.Thread):
             # An error of RESTLESS, which is called last.
             try:
                 _testcapi.fire_event_call(codelike, 0, print, own)
-                _testcapi.fire_event_c_return(codelike, 1, None)
+                _testcapi.fire_event_call_return(codelike, 1, print, own)
                 _testcapi.fire_event_raise(codelike, 2, KeyError())
             except ValueError:
                 pass
@@ -133,8 +133,8 @@ class Worker(threading.Thread):
                 test.assertIs(type(exc.__context__), KeyError)
             _testcapi.monitoring_exit_scope()
             for event in (E.CALL, E.C_RETURN, E.RAISE, E.PY_UNWIND):
-                test.assertEqual(self.told[codelike, event], 1)
-        test.assertEqual(self.answered, [(1, print, own)] * 2)
+                test.assertEqual(self.seen[codelike, event], 1)
+        test.assertEqual(self.returned, [(1, print, own)] * 2)
 
     def fire_own(self):
         """Fire for a code-like that dies with what tools chose for it."""
@@ -205,9 +205,9 @@ class TestThreads(unittest.TestCase):
             if type(codelike) is types.CodeType:
                 return DISABLE if event == E.CALL else None
             worker = self.current.worker
-            worker.told[codelike, event] += 1
+            worker.seen[codelike, event] += 1
             if event == E.C_RETURN and codelike in self.codelikes:
-                worker.answered.append(args)
+                worker.returned.append(args)
         return callback
 
     def once(self, codelike, line):
@@ -216,14 +216,14 @@ class TestThreads(unittest.TestCase):
         worker = self.current.worker
         generation = self.generation
         if codelike is worker.mine:
-            told, location = worker.own_lines, (generation, line)
+            seen, location = worker.own_lines, (generation, line)
         else:
-            told, location = worker.once, (generation, codelike, line)
-        # What cannot be weakly referenced is disabled until it is next entered.
-        if (location in told and generation % 2 == 0
+            seen, location = worker.once, (generation, codelike, line)
+        # What cannot be weakly referenced is disabled until the next entering.
+        if (location in seen and generation % 2 == 0
                 and codelike is not self.codelikes[1]):
-            self.errors.append(f"disabled, and told again: {location}")
-        told.add(location)
+            self.errors.append(f"disabled, and called again: {location}")
+        seen.add(location)
         return DISABLE
 
     def local(self, codelike, line):
@@ -239,7 +239,7 @@ class TestThreads(unittest.TestCase):
             if type(codelike) is types.CodeType:
                 return None
             if self.silent:
-                self.errors.append("told after it was switched off")
+                self.errors.append("called after it was switched off")
             if event == E.PY_UNWIND and chosen < 0.5:
                 raise ZeroDivisionError
             # For RAISE an error, which removes the callback.
@@ -319,6 +319,84 @@ class TestThreads(unittest.TestCase):
             if worker.error is not None:
                 raise worker.error
         self.assertEqual(self.errors, [])
+
+    def enter_fresh(self, me):
+        """Enter scopes whose arrays are new, each at once with the other
+        thread; return what is reported to this thread, by rounds: then, and
+        when nothing changes any more."""
+        found = []
+        for producers in self.fresh:
+            values = self.current.values = []
+            self.reached[me] = 0
+            self.barrier.wait()
+            for producer in producers:
+                self.reached[me] += 1
+                # With a GIL they would only wait for each other.
+                while (support.Py_GIL_DISABLED and not self.errors
+                       and self.reached[1 - me] < self.reached[me]):
+                    pass
+                producer()
+            self.barrier.wait()
+            last = self.current.values = []
+            for producer in producers:
+                producer()
+            found.append((values, last))
+            self.barrier.wait()
+        return found
+
+    def test_fresh_states(self):
+        # Two threads enter with the same arrays, while a tool listens to what
+        # they fire, or not, or starts or stops.
+        def work(me):
+            try:
+                found.append(self.enter_fresh(me))
+            except BaseException as exc:
+                self.barrier.abort()
+                self.errors.append(exc)
+
+        def callback(codelike, offset, value):
+            if codelike is shared:
+                self.current.values.append(value)
+
+        def switch(*events):
+            for event_set in events:
+                monitoring.set_events(RESTLESS, event_set)
+
+        shared = Plain()
+        # Many, so that it takes a while to write them, and that which is used
+        # is the last.
+        types = *(LINE,) * 255, PY_YIELD
+        on = E.PY_YIELD
+        changes = [(before, after) for before in (0, on) for after in (0, on)]
+        changes += [(on, on)] * 2
+        changes *= 4
+        values = [*range(40)]
+        self.fresh = [
+            [_testcapi.Producer(shared, types, ((PY_YIELD, 0, value),),
+                                fresh=False) for value in values]
+            for _ in changes]
+        self.reached = [0, 0]
+        self.barrier = threading.Barrier(3)
+        found = []
+        monitoring.register_callback(RESTLESS, E.PY_YIELD, callback)
+        threads = [threading.Thread(target=work, args=(me,)) for me in (0, 1)]
+        with threading_helper.start_threads(threads, self.barrier.abort):
+            for before, after in changes:
+                switch(before)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+                if before != after:
+                    switch(after, before, after, before, after)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+                self.barrier.wait(support.SHORT_TIMEOUT)
+            for thread in threads:
+                thread.join()
+        self.assertEqual(self.errors, [])
+        self.assertEqual(len(found), 2)
+        for rounds in found:
+            for (before, after), (reported, last) in zip(changes, rounds):
+                self.assertEqual(last, values if after else [])
+                if before == after:
+                    self.assertEqual(reported, last)
 
     def test_first_use(self):
         # In a process of its own: what is made by the first use stays.
