@@ -134,7 +134,7 @@ nothing(job *j, Py_ssize_t n)
 }
 
 /* Call callbacks as directly as C can.  args[0] is free. */
-static inline int
+static inline Py_ALWAYS_INLINE int
 call_all(PyObject **callbacks, Py_ssize_t n_tools, PyObject **args,
          size_t nargs)
 {
@@ -284,7 +284,7 @@ bare_stale_scope(job *j, Py_ssize_t n)
     }
 
 /* types[i] is i for the three events of the workload. */
-static inline int
+static inline Py_ALWAYS_INLINE int
 run_scope(PyMonitoringState *states, uint64_t *version, const uint8_t *types,
           Py_ssize_t length, PyObject *codelike, int first)
 {

@@ -244,7 +244,8 @@ def change_operations():
     """Return what switches events on and off.
 
     set_events has nothing and has much to remember.  set_local_events gets a
-    function each time that was never instrumented.
+    function in each round that was never called or monitored, and switches
+    PY_START on: stock takes about 2,510 instructions and 64 bytes for it.
     """
     change = Operation("set_events", "call", "nothing", target="set_events",
                        tools=1, lengths=(16, 48))
