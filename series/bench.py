@@ -259,16 +259,20 @@ def costs(runs):
 
 
 def check_look_ups(ours):
-    """Fail unless disabled locations were looked up.
+    """Fail unless disabled locations and local events were looked up.
 
-    Where no tool has a callback, nothing is.
+    The first are not where no tool has a callback, the second not where the
+    state is inactive.
     """
-    least = ours["LINE, no callback"]["over"]
-    for name, cost in ours.items():
-        if name.startswith("disabled") and cost["over"] <= least:
-            raise SeriesError(f"{name}: costs {cost['over']} instructions, no "
-                              f"more than where no tool has a callback: "
-                              f"nothing was looked up")
+    for operation in operations.all_operations():
+        if operation.layouts > 1 and operation.name in ours:
+            idle = ("LINE, no callback" if operation.disabled[0]
+                    else "LINE, inactive")
+            over = ours[operation.name]["over"]
+            if over <= ours[idle]["over"]:
+                raise SeriesError(f"{operation.name}: costs {over} "
+                                  f"instructions, no more than '{idle}': "
+                                  f"nothing was looked up")
 
 
 def profiles(runs):
@@ -403,7 +407,7 @@ def time_threads(column):
     """Return what two threads get done in the time of one's work.
 
     Beside each operation are timed its bare calls, if it has any, and an empty
-    loop, which tells what the machine can give meanwhile.
+    loop, which shows what the machine can give meanwhile.
     """
     known = operations.known()
     found = {}

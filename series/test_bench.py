@@ -88,13 +88,17 @@ class CountTest(unittest.TestCase):
                                   [*first, *second, *third, {}], "counts")
         self.assertEqual(found, {"a": [first], "b": [second, third]})
 
-    def test_disabled_locations_that_were_not_looked_up(self):
-        found = {LINE: {"over": 28.0}, "disabled, 1 in 1": {"over": 28.1}}
-        bench.check_look_ups(found)
-        found["disabled, 1 in 1"]["over"] = 28.0
-        with self.assertRaisesRegex(SeriesError, "disabled, 1 in 1: .* "
-                                                 "nothing was looked up"):
+    def test_what_was_not_looked_up(self):
+        elsewhere = "local events elsewhere, on 1, code"
+        least = {LINE: 28.0, "LINE, inactive": 1.0}
+        for name, over in (("disabled, 1 in 1", 28.0), (elsewhere, 1.0)):
+            found = {idle: {"over": cost} for idle, cost in least.items()}
+            found[name] = {"over": over + 0.1}
             bench.check_look_ups(found)
+            found[name] = {"over": over}
+            with self.assertRaisesRegex(
+                    SeriesError, f"{name}: .* nothing was looked up"):
+                bench.check_look_ups(found)
 
 
 class OperationTest(unittest.TestCase):
@@ -217,20 +221,27 @@ class WorkerTest(unittest.TestCase):
                 self.assertEqual(len(prepared.with_local_events),
                                  prepared.operation.local or 1)
 
-    def test_layouts_have_addresses_of_their_own(self):
-        def gaps(layout):
-            prepared, _ = self.fired_for("disabled, 1000 in 100", layout)
+    def places(self, name):
+        """Return for each layout the size of code-likes, and where they are.
+        """
+        for layout in range(operations.LAYOUTS):
+            prepared, _ = self.fired_for(name, layout)
             made, = prepared.layout.made
-            places = [made.index(codelike) for codelike in prepared.codelikes]
-            return (type(made[0]).__basicsize__,
-                    [b - a for a, b in zip(places, places[1:])])
+            yield type(made[0]).__basicsize__, [
+                made.index(codelike) for codelike in prepared.codelikes]
 
-        found = [gaps(layout) for layout in range(operations.LAYOUTS)]
-        self.assertEqual(found, [gaps(layout)
-                                 for layout in range(operations.LAYOUTS)])
-        self.assertGreater(len({size for size, _ in found}), 10)
-        self.assertEqual(len({tuple(between) for _, between in found}),
-                         operations.LAYOUTS)
+    def test_layouts_have_addresses_of_their_own(self):
+        name = "disabled, 1000 in 100"
+        sizes, places = zip(*self.places(name))
+        self.assertEqual(list(zip(sizes, places)), list(self.places(name)))
+        self.assertGreater(len({*sizes}), 10)
+        gaps = {tuple(b - a for a, b in zip(each, each[1:]))
+                for each in places}
+        self.assertEqual(len(gaps), operations.LAYOUTS)
+
+    def test_a_single_codelike_is_elsewhere_in_each_layout(self):
+        _, places = zip(*self.places("disabled, 1 in 1"))
+        self.assertGreater(len({place for place, in places}), 10)
 
     def test_each_layout_is_counted(self):
         name = "disabled for 6 tools, 100 in 10"
@@ -408,7 +419,7 @@ class GoalTest(unittest.TestCase):
         self.assertEqual([one["stock"] for one in judged], [None] * 23)
 
     def finish(self, *goals):
-        """Return what is told of goals, and the last line before an error."""
+        """Return the last line that is printed of goals, and the error."""
         output = io.StringIO()
         error = None
         with mock.patch.object(bench, "print_table"), \

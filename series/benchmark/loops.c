@@ -17,7 +17,8 @@
 /* The work of the code that is monitored: the compiler must have its operands
    at hand, and cannot keep the fields of a state from one event to the next,
    as it could not over real work. */
-#define WORK(A, B, C) __asm__ volatile("" : : "r"(A), "r"(B), "r"(C) : "memory")
+#define WORK(A, B, C)                                                       \
+    __asm__ volatile("" : : "r"(A), "r"(B), "r"(C) : "memory")
 
 typedef struct {
     PyObject *codelikes[SAMPLE];

@@ -1,4 +1,4 @@
-"""What is measured: loops.c's loops under all kinds of listeners.
+"""What is measured: loops.c's loops under all kinds of tools.
 
 Imported by the tool and, in the interpreters that are measured, by worker.py.
 """
@@ -125,7 +125,7 @@ def scope_operations():
 
 
 def workload_operations():
-    """Return the workload under each kind of listener."""
+    """Return the workload under each kind of tool."""
     idle = Operation("workload, nobody listens", "workload",
                      "nothing_workload", types=scope_types(16))
     stack = replace(idle, name="workload on the stack, nobody listens",

@@ -104,7 +104,7 @@ class Layout:
 
 
 class Prepared:
-    """An operation whose listeners are in place."""
+    """An operation whose tools are in place."""
 
     def __init__(self, operation, is_stock, layout=0):
         self.operation = operation
