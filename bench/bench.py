@@ -4,6 +4,7 @@ Instructions are callgrind's, as the difference of two run lengths, so that
 what comes before the loop cancels; operations.py says what is run.
 """
 
+from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
 import json
 import platform
@@ -19,40 +20,49 @@ from series.readme import Table
 
 FOLDER = Path(__file__).resolve().parent
 README = Table("bench")
-STOCK, BINARY, OURS = "stock", "same binary", "ours"
+STOCK, BINARY, OURS, NO_GIL = "stock", "same binary", "ours", "no GIL"
 # Assertions would be timed in build/freethreaded, a debug build.
 FREETHREADED = "freethreaded-release"
 RUNS_PER_LOOP = 3       # of worker.py's count, the first one not used
 PAIRS = 11
 PAIR_NANOSECONDS = 2_000_000
-PROGRAM_PROCESSES = 9
-PROGRAM_RUNS = 30
-# Where data lies had code that is the same to the byte, at the same addresses,
-# up to 4% apart.  Where two stock interpreters are further apart than this,
-# times say nothing.
-NOISE = 1.05
 THREAD_NANOSECONDS = 5_000_000
 THREAD_ROUNDS = 40, 160         # at least and at most
 FREE_CORES = 1.9        # what two threads reach that share nothing
-THREADED = ("LINE, c callback", "LINE, python callback",
+IDLE, FRESH = ("workload, nobody listens",
+               "workload on the stack, nobody listens")
+THREADED = (FRESH, "LINE, c callback", "LINE, python callback",
             "disabled, 1 in 1", "disabled, 1000000 in 100000")
-MEMORY = ((100000, 10), (1000, 1000), (1, 1000000), (100000, 1), (10000, 0))
+# worker.py's arguments: what remembers something, and for how many lines.
+MEMORY = (("disabled", 100000, 10), ("disabled", 1000, 1000),
+          ("disabled", 1, 1000000), ("disabled", 100000, 1),
+          ("local", 10000, 1), ("functions", 10000, 1))
 PROFILED = (
-    "scope of 16, unchanged, nobody listens",
+    FRESH, "scope of 16, unchanged, nobody listens",
     "scope of 16, after a change, a tool listens", "LINE, no callback",
     "LINE, c callback", "LINE, c callback, large numbers",
-    "disabled, 1000000 in 100000", "local events on 10000, c callback",
-    "another code-like, local events on 10000")
+    "CALL, c callback", "C_RETURN, c callback", "Vectorcall, c callback",
+    "workload, c callback, object, small numbers",
+    "workload, c callback of 2 tools", "disabled, 1000000 in 100000",
+    "local events on 10000, c callback",
+    "local events elsewhere, on 10000, objects",
+    "set_local_events on a Python function")
 DISABLED_LIMIT = 60
+WORST_LIMIT = 70        # where the layout of memory is the worst
+PROGRAM_LIMIT = 1.02    # addresses alone have made it 1.005
 EMPTY = "nothing"       # the loop of loops.c
 EVAL_LOOP = "_PyEval_EvalFrameDefault"
 
 
 class Column:
-    """An interpreter with the extension that runs on it."""
+    """An interpreter with the extension that runs on it.
 
-    def __init__(self, name, build, interpreter, header, kind):
+    Each share is the names of operations that are counted in one process.
+    """
+
+    def __init__(self, name, build, interpreter, header, kind, *shares):
         self.name = name
+        self.shares = shares
         self.python = (build / interpreter / "python").resolve()
         self.folder = (build / "bench" / header).resolve()
         self.kind = kind
@@ -68,16 +78,16 @@ def measure(series, base, build):
     """
     builder.build_stock(base, build)
     compile_loops(build, "stock", "stock-src")
-    ours = our_column(build)
+    common = names_of(lambda operation: operation.stock)
     columns = {
-        STOCK: Column(STOCK, build, "stock", "stock", "stock"),
-        BINARY: Column(BINARY, build, "release", "stock", "ours"),
-        OURS: ours,
+        STOCK: Column(STOCK, build, "stock", "stock", "stock", common),
+        BINARY: Column(BINARY, build, "release", "stock", "ours", common),
+        OURS: our_column(build),
+        NO_GIL: column_without_gil(build),
     }
-    threaded = threaded_column(build)
     result = count_and_weigh(build, columns)
-    result["timed"] = time_all(columns)
-    result["threads"] = time_threads(threaded)
+    result["timed"] = time_all(columns[STOCK], columns[OURS])
+    result["threads"] = time_threads(columns[NO_GIL])
     result["goals"] = list(judge(result))
     folder = build / "bench"
     (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -108,21 +118,30 @@ def our_column(build):
     """Build the patched interpreter and the extension for it."""
     builder.build_python(build, "release")
     compile_loops(build, "release", "src")
-    return Column(OURS, build, "release", "release", "ours")
+    return Column(OURS, build, "release", "release", "ours",
+                  names_of(lambda operation: operation.layouts > 1),
+                  names_of(lambda operation: operation.layouts == 1))
 
 
-def threaded_column(build):
+def names_of(condition):
+    """Return the names of the operations for which a condition holds."""
+    return [operation.name for operation in operations.all_operations()
+            if condition(operation)]
+
+
+def column_without_gil(build):
     """Build the free-threaded interpreter and the extension for it."""
     builder.build_python(build, FREETHREADED, "--disable-gil")
     compile_loops(build, FREETHREADED, "src")
-    return Column(FREETHREADED, build, FREETHREADED, FREETHREADED, "ours")
+    return Column(NO_GIL, build, FREETHREADED, FREETHREADED, "ours",
+                  (IDLE, FRESH))
 
 
 def compile_loops(build, interpreter, source):
     """Compile loops.c against the headers of one interpreter."""
     folder = build / "bench" / interpreter
     folder.mkdir(parents=True, exist_ok=True)
-    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O3", "-DNDEBUG",
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-DNDEBUG",
                "-fwrapv", f"-I{build / source / 'Include'}",
                f"-I{build / interpreter}", "-o", folder / "loops.so",
                FOLDER / "loops.c"])
@@ -133,18 +152,23 @@ def compile_loops(build, interpreter, source):
 def count_and_weigh(build, columns):
     """Return what does not depend on what else the machine does."""
     with ThreadPoolExecutor() as pool:
-        counting = {name: pool.submit(count_column, column,
-                                      build / "bench" / name.replace(" ", "-"))
+        counting = {name: [pool.submit(count_share, column, share,
+                                       build / "bench" / f"{name}-{i}")
+                           for i, share in enumerate(column.shares)]
                     for name, column in columns.items()}
-        weighing = pool.submit(weigh_all, columns[OURS])
-    parts = {name: future.result() for name, future in counting.items()}
+        weighing = {name: pool.submit(weigh_all, columns[name])
+                    for name in (STOCK, OURS) if name in columns}
+    runs = {name: dict(ChainMap(*(future.result() for future in futures)))
+            for name, futures in counting.items()}
     result = {
         "machine": platform.machine(),
         "compiler": output_of(["gcc", "--version"]).decode().splitlines()[0],
-        "counted": {name: costs(part) for name, part in parts.items()},
-        "evaluation_loop": evaluation_loops(parts),
-        "profile": profiles(parts[OURS]),
-        "memory": weighing.result(),
+        "counted": {name: costs(found) for name, found in runs.items()},
+        "evaluation_loop": {name: evaluation_loops(runs[name])
+                            for name in weighing},
+        "profile": profiles(runs[OURS]),
+        "memory": {name: future.result()
+                   for name, future in weighing.items()},
         "timed": {},
         "threads": {},
     }
@@ -152,9 +176,10 @@ def count_and_weigh(build, columns):
     return result
 
 
-def count_column(column, stem):
-    """Run all operations under callgrind; return {name: their runs}."""
-    counts, names = stem.with_suffix(".callgrind"), stem.with_suffix(".names")
+def count_share(column, share, stem):
+    """Run operations under callgrind; return {name: runs of each layout}."""
+    stem = str(stem).replace(" ", "-")
+    counts, names = Path(f"{stem}.callgrind"), Path(f"{stem}.names")
     for path in (counts, names):
         path.unlink(missing_ok=True)
     measured = "benchmark_measured"
@@ -162,7 +187,7 @@ def count_column(column, stem):
                "--compress-strings=no", "--compress-pos=no",
                f"--callgrind-out-file={counts}",
                f"--toggle-collect={measured}", f"--dump-after={measured}",
-               *column.command("count", names)],
+               *column.command("count", names, *share)],
               env=clean_environment(PYTHONHASHSEED="0"))
     say("counted", f"{column.name}: {counts}")
     with open(counts, encoding="utf-8") as file:
@@ -171,14 +196,16 @@ def count_column(column, stem):
 
 
 def split_parts(names, parts, path):
-    """Return {name: the runs of its loop and of its twin}."""
+    """Return {name: [the runs of its loop and of its twin, in a layout]}."""
     each = 2 * RUNS_PER_LOOP
     # The last one is what callgrind writes when the program ends.
     if len(parts) != each * len(names) + 1:
         raise SeriesError(f"{path}: has {len(parts)} parts, not "
                           f"{each * len(names) + 1}")
-    return {name: parts[each * i:each * (i + 1)]
-            for i, name in enumerate(names)}
+    runs = {}
+    for i, name in enumerate(names):
+        runs.setdefault(name, []).append(parts[each * i:each * (i + 1)])
+    return runs
 
 
 def read_parts(lines):
@@ -211,39 +238,52 @@ def per_round(operation, shorter, longer):
 
 
 def costs(runs):
-    """Return {name: cost of the loop, the twin, and what is over, each}."""
+    """Return {name: cost of the loop, the twin, and what is over, each}.
+
+    They are means over the layouts; the worst of these is beside them.
+    """
     found = {}
     for operation in operations.all_operations():
         if operation.name in runs:
-            parts = runs[operation.name]
-            loop, twin = (
-                sum(per_round(operation, *pair).values()) / operation.events
-                for pair in (parts[1:3], parts[4:6]))
+            layouts = [
+                [sum(per_round(operation, *pair).values()) / operation.events
+                 for pair in (parts[1:3], parts[4:6])]
+                for parts in runs[operation.name]]
+            loop, twin = map(statistics.fmean, zip(*layouts))
+            worst = max(loop - twin for loop, twin in layouts)
             found[operation.name] = {"loop": round(loop, 2),
                                      "twin": round(twin, 2),
-                                     "over": round(loop - twin, 2)}
+                                     "over": round(loop - twin, 2),
+                                     "worst": round(worst, 2)}
     return found
 
 
 def check_look_ups(ours):
-    """Fail unless disabled locations were looked up.
+    """Fail unless disabled locations and local events were looked up.
 
-    Where no tool is to be told of anything, nothing is.
+    The first are not where no tool has a callback, the second not where the
+    state is inactive.
     """
-    least = ours["LINE, no callback"]["over"]
-    for name, cost in ours.items():
-        if name.startswith("disabled") and cost["over"] <= least:
-            raise SeriesError(f"{name}: costs {cost['over']} instructions, no "
-                              f"more than where no tool has a callback: "
-                              f"nothing was looked up")
+    for operation in operations.all_operations():
+        if operation.layouts > 1 and operation.name in ours:
+            idle = ("LINE, no callback" if operation.disabled[0]
+                    else "LINE, inactive")
+            over = ours[operation.name]["over"]
+            if over <= ours[idle]["over"]:
+                raise SeriesError(f"{operation.name}: costs {over} "
+                                  f"instructions, no more than '{idle}': "
+                                  f"nothing was looked up")
 
 
 def profiles(runs):
-    """Return for the chosen operations what each function costs a round."""
+    """Return for the chosen operations what each function costs a round.
+
+    Where the layout matters, it is the first one.
+    """
     found = {}
     for operation in operations.all_operations():
         if operation.name in PROFILED:
-            functions = per_round(operation, *runs[operation.name][1:3])
+            functions = per_round(operation, *runs[operation.name][0][1:3])
             found[operation.name] = {
                 function: round(cost, 1) for function, cost in sorted(
                     functions.items(), key=lambda item: -item[1])
@@ -251,41 +291,40 @@ def profiles(runs):
     return found
 
 
-def evaluation_loops(parts):
+def evaluation_loops(runs):
     """Return the instructions of each program in the evaluation loop."""
-    return {
-        column: {operation.target: per_round(
-            operation, *runs[operation.name][1:3])[EVAL_LOOP]
+    return {operation.target: per_round(
+        operation, *runs[operation.name][0][1:3])[EVAL_LOOP]
             for operation in operations.program_operations()}
-        for column, runs in parts.items()}
 
 
 # ------ Bytes ------
 
 def weigh_all(column):
-    """Return [code-likes, lines of each or 0, bytes that they take]."""
-    found = [[*what, weigh(column, *what)] for what in MEMORY]
-    say("weighed", f"{len(found)} ways to fill the tables")
+    """Return [what, objects, lines of each, bytes that they take]."""
+    found = [[*what, weigh(column, *what)] for what in MEMORY
+             if column.kind == "ours" or what[0] == "functions"]
+    say("weighed", f"{column.name}: {len(found)} ways to fill the tables")
     return found
 
 
-def weigh(column, codelikes, lines):
+def weigh(column, *what):
     """Return the bytes that disabled locations or local events take.
 
     They are malloc's, its own overhead included, and the blocks that pymalloc
     has handed out; arenas are not malloc's, so nothing is counted twice.
     """
     result = subprocess.run(
-        column.command("memory", str(codelikes), str(lines)),
+        column.command("memory", *map(str, what)),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         env=clean_environment(PYTHONHASHSEED="0"))
-    told = result.stderr.decode(errors="replace")
-    malloced = re.findall(r"^malloced = (\d+)", told, re.MULTILINE)
-    blocks = re.findall(r"^# bytes in allocated blocks +=\s+([\d,]+)", told,
+    output = result.stderr.decode(errors="replace")
+    malloced = re.findall(r"^malloced = (\d+)", output, re.MULTILINE)
+    blocks = re.findall(r"^# bytes in allocated blocks +=\s+([\d,]+)", output,
                         re.MULTILINE)
     if result.returncode or len(malloced) != 2 or len(blocks) != 2:
         raise SeriesError(f"{column.python}: weighing failed: "
-                          f"{told.strip()[-300:]}")
+                          f"{output.strip()[-300:]}")
     before, after = (int(malloced[i]) + int(blocks[i].replace(",", ""))
                      for i in (0, 1))
     return after - before
@@ -303,14 +342,14 @@ class Server:
             env=clean_environment(PYTHONHASHSEED="0"))
 
     def ask(self, *request):
-        """Send a request and return the answer."""
+        """Send a request and return the reply."""
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
+        reply = self.process.stdout.readline()
+        if not reply:
             words = " ".join(map(str, request))
             raise SeriesError(f"{FOLDER}/worker.py failed at {words}")
-        return json.loads(answer)
+        return json.loads(reply)
 
     def __enter__(self):
         return self
@@ -320,16 +359,15 @@ class Server:
         self.process.wait()
 
 
-def time_all(columns):
+def time_all(stock_column, our_column):
     """Return the times of each operation on stock and ours, run in turn."""
     programs = operations.program_operations()
     found = {}
-    with Server(columns[STOCK]) as stock, Server(columns[OURS]) as ours:
+    with Server(stock_column) as stock, Server(our_column) as ours:
         for operation in operations.all_operations():
             if operation.stock and operation not in programs:
                 found[operation.name] = time_pairs(stock, ours, operation)
     say("timed", f"{len(found)} operations, {PAIRS} pairs of each")
-    found.update(time_programs(columns))
     return found
 
 
@@ -359,45 +397,6 @@ def quartiles(ratios):
     return {"ratio": middle, "low": low, "high": high}
 
 
-def time_programs(columns):
-    """Return the times of the programs, and what is noise for their ratio.
-
-    That is how far a second stock interpreter is from the first.  All are new
-    processes each time: where their memory lies is chance too.
-    """
-    programs = operations.program_operations()
-    best = {operation.name: [] for operation in programs}
-    for _ in range(PROGRAM_PROCESSES):
-        with Server(columns[STOCK]) as first, \
-                Server(columns[STOCK]) as second, \
-                Server(columns[OURS]) as ours:
-            for operation in programs:
-                best[operation.name].append(
-                    time_program((first, second, ours), operation))
-    found = {}
-    for name, times in best.items():
-        noise = [max(one / two, two / one) for one, two, _ in times]
-        found[name] = {"stock_ns": min(min(each[:2]) for each in times),
-                       "ours_ns": min(each[2] for each in times),
-                       **quartiles([mine / one for one, _, mine in times]),
-                       "noise": quartiles(noise)["high"]}
-    say("timed", f"{len(found)} programs, in {PROGRAM_PROCESSES} processes "
-                 f"each")
-    return found
-
-
-def time_program(servers, operation):
-    """Return the least nanoseconds that a program takes on each server."""
-    for server in servers:
-        server.ask("prepare", operation.name)
-    # Runs are short, so that some are not interrupted by other work.
-    rounds = [[server.ask("run", "call", 1) for server in servers]
-              for _ in range(PROGRAM_RUNS)]
-    for server in servers:
-        server.ask("end")
-    return [min(times) for times in zip(*rounds)]
-
-
 def rounds_for(server, loop, n, nanoseconds):
     """Return how many rounds take about so long, warming up meanwhile."""
     server.ask("run", loop, n)
@@ -408,10 +407,9 @@ def time_threads(column):
     """Return what two threads get done in the time of one's work.
 
     Beside each operation are timed its bare calls, if it has any, and an empty
-    loop, which tells what the machine can give meanwhile.
+    loop, which shows what the machine can give meanwhile.
     """
-    known = {operation.name: operation
-             for operation in operations.all_operations()}
+    known = operations.known()
     found = {}
     with Server(column) as server:
         for name in THREADED:
@@ -455,62 +453,118 @@ def judge(result):
     met is None where the machine does not allow to say.
     """
     counted = result["counted"]
-    yield from judge_counted(counted[OURS], counted.get(STOCK, {}))
+    stock, ours = counted.get(STOCK, {}), counted[OURS]
+    yield from judge_idle(ours, stock, "", 32, 40)
+    if NO_GIL in counted:
+        yield from judge_idle(counted[NO_GIL], {}, ", without a GIL", 38, 50)
+    yield from judge_active(ours, stock)
+    yield from judge_layouts(ours)
+    yield from judge_changes(ours, stock)
     yield from judge_memory(result["memory"])
-    loops = result["evaluation_loop"]
-    for program, count in loops.get(STOCK, {}).items():
-        yield goal(f"instructions of the evaluation loop in {program}, more "
-                   f"or less than stock's", abs(loops[OURS][program] - count),
-                   0)
-    for name, times in result["timed"].items():
-        if "noise" in times:
-            judged = goal(f"time of {name}, over stock's; the limit is noise",
-                          times["ratio"], NOISE)
-            if not judged["met"] and times["noise"] > NOISE:
-                judged["met"] = None
-            yield judged
+    yield from judge_programs(result)
     yield from judge_threads(result["threads"])
 
 
-def judge_counted(ours, stock):
-    """Yield the goals for instructions."""
-    def counted(text, name, limit):
-        return goal(text, ours[name]["over"], limit,
-                    stock.get(name, {}).get("over"))
+def counted_goal(text, name, limit, ours, stock):
+    """Return the goal for the instructions of an operation."""
+    return goal(text, ours[name]["over"], limit,
+                stock.get(name, {}).get("over"))
 
-    idle = "workload, nobody listens"
-    yield counted("nobody listens: enter, 10 events, exit", idle, 30)
-    stack = "workload on the stack, nobody listens"
-    for when in (", no tool yet", ""):
-        yield counted(f"the same, 7 states on the C stack, version 0{when}",
-                      stack + when, 50)
-    yield counted("a tool listens, no callback, per event",
-                  "workload, no callback", 30)
-    for callback, title, limit in (("c", "C", 45), ("python", "Python", 60)):
-        for size, numbers in (("small", "numbers up to 256"),
-                              ("large", "numbers around 1,000")):
-            yield counted(f"{title} callback, {numbers}, over a bare "
-                          f"vectorcall of it",
-                          f"workload, {callback} callback, {size} numbers",
-                          limit)
-    yield goal("a disabled location, the dearest of 1 to 1,000,000",
-               max(cost["over"] for name, cost in ours.items()
-                   if name.startswith("disabled")), DISABLED_LIMIT)
+
+def judge_idle(ours, stock, where, limit, fresh_limit):
+    """Yield the goals where nobody listens."""
+    yield counted_goal(f"nobody listens: enter, 10 events, exit{where}", IDLE,
+                       limit, ours, stock)
+    yield counted_goal(f"the same, 7 states on the C stack, version 0{where}",
+                       FRESH, fresh_limit, ours, stock)
+
+
+def judge_active(ours, stock):
+    """Yield the goals where tools listen."""
+    yield counted_goal("a tool listens, no callback, per event",
+                       "workload, no callback", 25, ours, stock)
+    titles = {"c": "C", "python": "Python"}
+    for returns, limit in (("None", 40), ("object", 44)):
+        for callback, title in titles.items():
+            for size, numbers in (("small", "numbers up to 256"),
+                                  ("large", "numbers around 1,000")):
+                yield counted_goal(
+                    f"{title} callback, returns {returns}, {numbers}, over a "
+                    f"bare vectorcall", f"workload, {callback} callback, "
+                    f"{returns}, {size} numbers", limit, ours, stock)
+    for event in ("CALL", "C_RETURN", "C_RAISE"):
+        names = [f"{event}, {callback} callback{size}" for callback in titles
+                 for size in ("", ", large numbers")]
+        yield counted_goal(f"{event} with a callback, the dearest one, over a "
+                           f"bare vectorcall", dearest(ours, names), 48, ours,
+                           stock)
+    for callback, title in titles.items():
+        yield counted_goal(f"{title} callbacks of two tools, per tool and "
+                           f"event", f"workload, {callback} callback of 2 "
+                           f"tools", 85, ours, stock)
+
+
+def dearest(ours, names):
+    """Return the name of the operation that costs most."""
+    return max(names, key=lambda name: ours[name]["over"])
+
+
+def judge_layouts(ours):
+    """Yield the goals that depend on addresses."""
+    many = [operation for operation in operations.all_operations()
+            if operation.layouts > 1]
+    for text, chosen in (
+            ("a disabled location, the dearest of 1 to 1,000,000",
+             [operation for operation in many if operation.disabled[0]]),
+            ("a tool has local events elsewhere, the dearest, per event",
+             [operation for operation in many if operation.others])):
+        found = [ours[operation.name] for operation in chosen]
+        yield goal(f"{text}, mean of {operations.LAYOUTS} layouts",
+                   max(cost["over"] for cost in found), DISABLED_LIMIT)
+        yield goal(f"{text}, the worst layout",
+                   max(cost["worst"] for cost in found), WORST_LIMIT)
+
+
+def judge_changes(ours, stock):
+    """Yield the goals where events are switched on or off."""
+    yield counted_goal("enter 16 event types after a change, a tool listens",
+                       "scope of 16, after a change, a tool listens", 150,
+                       ours, stock)
     changes = [cost["over"] for name, cost in ours.items()
                if name.startswith("set_events")]
     yield goal("set_events, most to remember over nothing to remember",
                max(changes) / changes[0], 1.01)
+    name = "set_local_events on a Python function"
+    yield counted_goal(name, name, 2600, ours, stock)
 
 
 def judge_memory(memory):
     """Yield the goals for bytes."""
-    for codelikes, lines, size in memory:
-        if codelikes * lines == 1000000:
+    stock = {what: size / objects
+             for what, objects, _, size in memory.get(STOCK, ())}
+    for what, objects, lines, size in memory[OURS]:
+        if what == "functions":
+            yield goal("bytes of local events on a Python function",
+                       size / objects, 70, stock.get(what))
+        elif objects * lines == 1000000:
             yield goal(f"bytes of each of 1,000,000 disabled locations in "
-                       f"{codelikes:,}", size / 1000000, 64)
-        elif lines:
+                       f"{objects:,}", size / 1000000, 64)
+        elif what == "disabled":
             yield goal("bytes of a code-like with one disabled location",
-                       size / codelikes, 200)
+                       size / objects, 200)
+
+
+def judge_programs(result):
+    """Yield the goals for programs that produce nothing, beside stock."""
+    counted, loops = result["counted"], result["evaluation_loop"]
+    for program, count in loops.get(STOCK, {}).items():
+        yield goal(f"instructions of the evaluation loop in {program}, more "
+                   f"or less than stock's", abs(loops[OURS][program] - count),
+                   0)
+        ours, stock = (counted[column][f"program {program}"]["loop"]
+                       for column in (OURS, STOCK))
+        yield goal(f"all instructions of {program}, over stock's",
+                   ours / stock, PROGRAM_LIMIT)
 
 
 def judge_threads(threads):
@@ -519,19 +573,24 @@ def judge_threads(threads):
     None is missed while other work takes the second core away.
     """
     for name, loops in threads.items():
-        bare = throughput_of(loops, "bare") or 2
-        judged = goal(f"{name}: two threads' throughput over one's",
-                      throughput_of(loops, "fire"),
-                      min(FREE_CORES, 0.95 * bare), least=True)
-        if not judged["met"] and throughput_of(loops, EMPTY) < FREE_CORES:
+        events, bare, empty = throughputs(name, loops)
+        limit = FREE_CORES if bare is None else min(FREE_CORES, 0.95 * bare)
+        judged = goal(f"{name}: two threads' throughput over one's", events,
+                      limit, least=True)
+        if not judged["met"] and empty < FREE_CORES:
             judged["met"] = None
         yield judged
 
 
-def throughput_of(loops, kind):
-    """Return the throughput of the loop of a kind, None if there is none."""
-    return next((times["throughput"] for loop, times in loops.items()
-                 if loop.startswith(kind)), None)
+def throughputs(name, loops):
+    """Return the throughput of an operation, its bare calls, an empty loop.
+
+    That of bare calls is None where there are none.
+    """
+    found = {loop: times["throughput"] for loop, times in loops.items()}
+    bare = [loop for loop in found if loop.startswith("bare")]
+    return (found[operations.known()[name].loop],
+            found[bare[0]] if bare else None, found[EMPTY])
 
 
 def goal(text, value, limit, stock=None, least=False):
@@ -546,20 +605,24 @@ def goal(text, value, limit, stock=None, least=False):
 def print_table(result):
     """Print what each operation costs over its twin, per event."""
     counted = result["counted"]
-    columns = [name for name in (STOCK, BINARY, OURS) if name in counted]
+    columns = [name for name in (STOCK, BINARY, OURS, NO_GIL)
+               if name in counted]
     print(f"\n{'instructions over the twin':<50}",
           *(f"{name:>11}" for name in columns),
           f"{'the twin':>11}  time, ours / stock")
     for name, cost in counted[OURS].items():
         cells = [counted[column].get(name, {}).get("over")
                  for column in columns] + [cost["twin"]]
+        worst = (f", the worst {cost['worst']:.1f}"
+                 if cost["worst"] > cost["over"] else "")
         print(f"{name:<50}", *(cell(value) for value in cells),
-              ratio(result["timed"].get(name)))
+              ratio(result["timed"].get(name)) + worst)
     print("\nbytes")
-    for codelikes, lines, size in result["memory"]:
-        what = f"disabled in {codelikes}" if lines else "local events"
-        count = codelikes * (lines or 1)
-        print(f"{count:>9,} {what:<40} {size:>11,}, {size / count:.1f} each")
+    for column, weighed in result["memory"].items():
+        for what, objects, lines, size in weighed:
+            count = objects * lines
+            print(f"{f'{column}: {what}, {count} in {objects}':<50} "
+                  f"{size:>11,}, {size / count:.1f} each")
     if result["threads"]:
         print("\nthreads")
     for name, loops in result["threads"].items():
@@ -628,9 +691,11 @@ def markdown(result, version):
         return " / ".join(f"{counted[column][name]['over']:.0f}"
                           for column in (STOCK, OURS))
 
-    for event in operations.EVENTS:
-        cells = [both(f"{event.name}, {kind}") for kind in kinds]
-        lines.append(f"| {event.name} | {' | '.join(cells)} |")
+    rows = {event.name: event.name for event in operations.EVENTS}
+    rows["`PyMonitoring_Vectorcall`: CALL, C_RETURN, each"] = "Vectorcall"
+    for title, name in rows.items():
+        cells = [both(f"{name}, {kind}") for kind in kinds]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     lines += ["", "| enter and exit | 1 event type | 8 | 16 |",
               "|---|---:|---:|---:|"]
     for kind in ("unchanged, nobody listens", "unchanged, a tool listens",
@@ -673,8 +738,7 @@ def draw(folder, result):
     (folder / "threads.svg").write_text(charts.bars(
         "Throughput of two threads without a GIL, where one's is 1",
         ("events", "bare calls", "an empty loop"),
-        [(name, [throughput_of(loops, loop)
-                 for loop in ("fire", "bare", EMPTY)])
+        [(name, throughputs(name, loops))
          for name, loops in result["threads"].items()]))
     say("drawn", f"{folder}/*.svg, the figures are in {folder}/bench.json")
 

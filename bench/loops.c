@@ -1,9 +1,9 @@
 /* The loops that bench/bench.py counts and times, as an extension module.
 
-   Each loop has a twin that does the same without the API, which is what the
-   costs are told over: "nothing" and "bare_..." below.  Nothing here knows
-   more of the interpreter than its public headers say, so one binary runs on
-   stock and on patched interpreters. */
+   Each loop has a twin that does the same without the API, over which its cost
+   is given: "nothing" and "bare_..." below.  Nothing here knows more of the
+   interpreter than its public headers say, so one binary runs on stock and on
+   patched interpreters. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -17,18 +17,20 @@
 /* The work of the code that is monitored: the compiler must have its operands
    at hand, and cannot keep the fields of a state from one event to the next,
    as it could not over real work. */
-#define WORK(A, B, C) __asm__ volatile("" : : "r"(A), "r"(B), "r"(C) : "memory")
+#define WORK(A, B, C)                                                       \
+    __asm__ volatile("" : : "r"(A), "r"(B), "r"(C) : "memory")
 
 typedef struct {
     PyObject *codelikes[SAMPLE];
     int numbers[SAMPLE];
     PyObject *given[SAMPLE];            /* the numbers as objects */
-    PyObject *value;                    /* what events report */
-    /* What the bare loops call; a scope's PY_RETURN has one of its own. */
+    PyObject *value;                    /* what events report or loops call */
+    /* What the bare loops call, for each tool.  The workload's PY_RETURN has
+       callbacks of its own. */
     PyObject *callbacks[MAX_TOOLS];
-    Py_ssize_t n_callbacks;
-    PyObject *return_callback;
-    PyObject *arguments[2];             /* for "call", in turn */
+    PyObject *return_callbacks[MAX_TOOLS];
+    Py_ssize_t n_tools;
+    PyObject *arguments;                /* a tuple for each round of "call" */
     PyMonitoringState states[MAX_LENGTH];
     const uint8_t *types;
     Py_ssize_t length;
@@ -37,6 +39,52 @@ typedef struct {
 } job;
 
 typedef int (*loop)(job *j, Py_ssize_t n);
+
+/* ------ What stock's header lacks ------ */
+
+#ifndef _PyMonitoring_ANY_LISTENS
+static inline int
+PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                                 int32_t offset, PyObject *callable,
+                                 PyObject *Py_UNUSED(arg0))
+{
+    return PyMonitoring_FireCReturnEvent(state, codelike, offset, callable);
+}
+
+static inline int
+PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                                int32_t offset, PyObject *Py_UNUSED(callable),
+                                PyObject *Py_UNUSED(arg0))
+{
+    return PyMonitoring_FireCRaiseEvent(state, codelike, offset);
+}
+
+/* As far as the loops need it: no Python function is called. */
+static inline PyObject *
+PyMonitoring_Vectorcall(PyMonitoringState *call_state,
+                        PyMonitoringState *c_return_state,
+                        PyMonitoringState *c_raise_state, PyObject *codelike,
+                        int32_t offset, PyObject *callable,
+                        PyObject *const *args, size_t nargsf,
+                        PyObject *kwnames)
+{
+    if (PyMonitoring_FireCallEvent(call_state, codelike, offset, callable,
+                                   args[0]) < 0)
+    {
+        return NULL;
+    }
+    PyObject *result = PyObject_Vectorcall(callable, args, nargsf, kwnames);
+    if (result == NULL) {
+        (void)PyMonitoring_FireCRaiseEvent(c_raise_state, codelike, offset);
+    }
+    else if (PyMonitoring_FireCReturnEvent(c_return_state, codelike, offset,
+                                           result) < 0)
+    {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+#endif
 
 /* ------ One event ------ */
 
@@ -67,12 +115,12 @@ FIRE_LOOP(Call, number, value, value)
 FIRE_LOOP(Line, number, number)
 FIRE_LOOP(Jump, number, value)
 FIRE_LOOP(Branch, number, value)
-FIRE_LOOP(CReturn, number, value)
+FIRE_LOOP(CallReturn, number, value, value)
 FIRE_LOOP(PyThrow, number)
 FIRE_LOOP(Raise, number)
 FIRE_LOOP(Reraise, number)
 FIRE_LOOP(ExceptionHandled, number)
-FIRE_LOOP(CRaise, number)
+FIRE_LOOP(CallRaise, number, value, value)
 FIRE_LOOP(PyUnwind, number)
 FIRE_LOOP(StopIteration, number, value)
 
@@ -86,37 +134,12 @@ nothing(job *j, Py_ssize_t n)
     return 0;
 }
 
-/* A CALL and the C_RETURN that answers it. */
-static int
-fire_pair(job *j, Py_ssize_t n)
-{
-    PyMonitoringState *state = &j->states[0];
-    PyObject *value = j->value;
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *codelike = j->codelikes[i & (SAMPLE - 1)];
-        int number = j->numbers[i & (SAMPLE - 1)];
-        WORK(codelike, number, value);
-        if (PyMonitoring_FireCallEvent(state, codelike, number, value,
-                                       value) < 0)
-        {
-            return -1;
-        }
-        WORK(codelike, number, value);
-        if (PyMonitoring_FireCReturnEvent(state, codelike, number,
-                                          value) < 0)
-        {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 /* Call callbacks as directly as C can.  args[0] is free. */
-static inline int
-call_all(PyObject **callbacks, Py_ssize_t n_callbacks, PyObject **args,
+static inline Py_ALWAYS_INLINE int
+call_all(PyObject **callbacks, Py_ssize_t n_tools, PyObject **args,
          size_t nargs)
 {
-    for (Py_ssize_t i = 0; i < n_callbacks; i++) {
+    for (Py_ssize_t i = 0; i < n_tools; i++) {
         PyObject *result = PyObject_Vectorcall(
             callbacks[i], args + 1,
             nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -143,7 +166,7 @@ call_all(PyObject **callbacks, Py_ssize_t n_callbacks, PyObject **args,
                 j->given[i & (SAMPLE - 1)], value, value,                   \
             };                                                              \
             WORK(args, i, value);                                           \
-            if (call_all(j->callbacks, j->n_callbacks, args, NARGS) < 0) {  \
+            if (call_all(j->callbacks, j->n_tools, args, NARGS) < 0) {      \
                 return -1;                                                  \
             }                                                               \
         }                                                                   \
@@ -154,11 +177,43 @@ BARE_LOOP(2)
 BARE_LOOP(3)
 BARE_LOOP(4)
 
-static int
-bare_pair(job *j, Py_ssize_t n)
-{
-    return bare_4(j, 2 * n);
-}
+/* ------ A call ------ */
+
+#define CALL_LOOP(NAME, CALL, N_EVENTS)                                     \
+    static int                                                              \
+    NAME(job *j, Py_ssize_t n)                                              \
+    {                                                                       \
+        PyMonitoringState *state = &j->states[0];                           \
+        PyObject *value = j->value;                                         \
+        for (Py_ssize_t i = 0; i < n; i++) {                                \
+            PyObject *codelike = j->codelikes[i & (SAMPLE - 1)];            \
+            int number = j->numbers[i & (SAMPLE - 1)];                      \
+            PyObject *args[] = {                                            \
+                NULL, codelike, j->given[i & (SAMPLE - 1)], value, value,   \
+            };                                                              \
+            WORK(args, number, state);                                      \
+            PyObject *result = CALL;                                        \
+            if (result == NULL) {                                           \
+                return -1;                                                  \
+            }                                                               \
+            Py_DECREF(result);                                              \
+            for (int event = 0; event < N_EVENTS; event++) {                \
+                if (call_all(j->callbacks, j->n_tools, args, 4) < 0) {      \
+                    return -1;                                              \
+                }                                                           \
+            }                                                               \
+        }                                                                   \
+        return 0;                                                           \
+    }
+
+#define ONE_ARGUMENT args + 4, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL
+
+CALL_LOOP(fire_Vectorcall,
+          PyMonitoring_Vectorcall(state, state, state, codelike, number, value,
+                                  ONE_ARGUMENT), 0)
+CALL_LOOP(bare_Vectorcall, PyObject_Vectorcall(value, ONE_ARGUMENT), 0)
+/* With the callbacks of CALL and C_RETURN. */
+CALL_LOOP(bare_Vectorcall_4, PyObject_Vectorcall(value, ONE_ARGUMENT), 2)
 
 /* ------ Scopes ------ */
 
@@ -230,7 +285,7 @@ bare_stale_scope(job *j, Py_ssize_t n)
     }
 
 /* types[i] is i for the three events of the workload. */
-static inline int
+static inline Py_ALWAYS_INLINE int
 run_scope(PyMonitoringState *states, uint64_t *version, const uint8_t *types,
           Py_ssize_t length, PyObject *codelike, int first)
 {
@@ -299,25 +354,38 @@ nothing_workload(job *j, Py_ssize_t n)
     return 0;
 }
 
-static int
-bare_workload(job *j, Py_ssize_t n)
+static inline Py_ALWAYS_INLINE int
+call_workload(job *j, Py_ssize_t n, Py_ssize_t n_tools)
 {
     PyObject *args[] = {NULL, j->codelikes[0], NULL, Py_None};
     for (Py_ssize_t i = 0; i < n; i++) {
         for (int k = 0; k < 9; k++) {
             args[2] = j->given[k];
             WORK(i, k, args);
-            if (call_all(j->callbacks, 1, args, 2) < 0) {
+            if (call_all(j->callbacks, n_tools, args, 2) < 0) {
                 return -1;
             }
         }
         args[2] = j->given[9];
         WORK(i, n, args);
-        if (call_all(&j->return_callback, 1, args, 3) < 0) {
+        if (call_all(j->return_callbacks, n_tools, args, 3) < 0) {
             return -1;
         }
     }
     return 0;
+}
+
+/* To count the tools would cost as much as some of what is measured. */
+static int
+bare_workload(job *j, Py_ssize_t n)
+{
+    return call_workload(j, n, 1);
+}
+
+static int
+bare_workload_2(job *j, Py_ssize_t n)
+{
+    return call_workload(j, n, 2);
 }
 
 /* ------ Any callable ------ */
@@ -326,7 +394,8 @@ static int
 call(job *j, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *result = PyObject_Call(j->value, j->arguments[i & 1], NULL);
+        PyObject *result = PyObject_Call(
+            j->value, PyTuple_GET_ITEM(j->arguments, i), NULL);
         if (result == NULL) {
             return -1;
         }
@@ -343,16 +412,16 @@ static const struct {
 } loops[] = {
 #define FIRE(NAME) {"fire_" #NAME, fire_##NAME}
     FIRE(PyStart), FIRE(PyResume), FIRE(PyReturn), FIRE(PyYield), FIRE(Call),
-    FIRE(Line), FIRE(Jump), FIRE(Branch), FIRE(CReturn), FIRE(PyThrow),
-    FIRE(Raise), FIRE(Reraise), FIRE(ExceptionHandled), FIRE(CRaise),
-    FIRE(PyUnwind), FIRE(StopIteration),
+    FIRE(Line), FIRE(Jump), FIRE(Branch), FIRE(CallReturn), FIRE(PyThrow),
+    FIRE(Raise), FIRE(Reraise), FIRE(ExceptionHandled), FIRE(CallRaise),
+    FIRE(PyUnwind), FIRE(StopIteration), FIRE(Vectorcall),
 #undef FIRE
-    {"fire_pair", fire_pair},
     {"nothing", nothing},
     {"bare_2", bare_2},
     {"bare_3", bare_3},
     {"bare_4", bare_4},
-    {"bare_pair", bare_pair},
+    {"bare_Vectorcall", bare_Vectorcall},
+    {"bare_Vectorcall_4", bare_Vectorcall_4},
     {"scope", scope},
     {"bare_scope", bare_scope},
     {"stale_scope", stale_scope},
@@ -361,6 +430,7 @@ static const struct {
     {"stack_workload", stack_workload},
     {"nothing_workload", nothing_workload},
     {"bare_workload", bare_workload},
+    {"bare_workload_2", bare_workload_2},
     {"call", call},
 };
 
@@ -422,45 +492,62 @@ clear_stack(void)
     WORK(memory, 0, 0);
 }
 
+/* Take a callback for each tool from a tuple. */
+static int
+read_callbacks(PyObject **callbacks, PyObject *given)
+{
+    if (PyTuple_GET_SIZE(given) > MAX_TOOLS) {
+        PyErr_SetString(PyExc_ValueError, "too many callbacks");
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(given); i++) {
+        callbacks[i] = PyTuple_GET_ITEM(given, i);
+    }
+    return 0;
+}
+
 PyDoc_STRVAR(run_doc,
-"run(loop, n, locations, types, value, callbacks, arguments, stale, error)\n"
+"run(loop, n, locations, types, value, callbacks, return_callbacks,\n"
+"    arguments, stale, error)\n"
 "--\n\n"
 "Run a loop n times in a scope of its own; return the nanoseconds it took.\n"
 "\n"
 "locations is a list of (code-like, number), types the bytes of the scope's\n"
-"event types, callbacks what bare loops call, error an exception that is set\n"
-"meanwhile, or None.");
+"event types, callbacks what bare loops call for each tool, return_callbacks\n"
+"the same for the workload's PY_RETURN, arguments a tuple of n tuples for\n"
+"\"call\", error an exception that is set meanwhile, or None.");
 
 static PyObject *
 run(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *name;
     Py_ssize_t n, n_types;
-    PyObject *locations, *callbacks, *error;
+    PyObject *locations, *callbacks, *return_callbacks, *error;
     const char *types;
     unsigned long long stale;
     job j = {0};
-    if (!PyArg_ParseTuple(args, "snO!y#OO!(OO)KO:run", &name, &n,
+    if (!PyArg_ParseTuple(args, "snO!y#OO!O!O!KO:run", &name, &n,
                           &PyList_Type, &locations, &types, &n_types,
-                          &j.value, &PyTuple_Type, &callbacks,
-                          &j.arguments[0], &j.arguments[1], &stale, &error))
+                          &j.value, &PyTuple_Type, &callbacks, &PyTuple_Type,
+                          &return_callbacks, &PyTuple_Type, &j.arguments,
+                          &stale, &error))
     {
         return NULL;
     }
     loop run_loop = find_loop(name);
-    if (run_loop == NULL || read_locations(&j, locations) < 0) {
+    if (run_loop == NULL || read_locations(&j, locations) < 0
+        || read_callbacks(j.callbacks, callbacks) < 0
+        || read_callbacks(j.return_callbacks, return_callbacks) < 0)
+    {
         return NULL;
     }
-    Py_ssize_t n_callbacks = PyTuple_GET_SIZE(callbacks);
-    if (n_callbacks > MAX_TOOLS || n_types > MAX_LENGTH) {
-        PyErr_SetString(PyExc_ValueError, "too many callbacks or types");
+    if (n_types > MAX_LENGTH
+        || (run_loop == call && PyTuple_GET_SIZE(j.arguments) != n))
+    {
+        PyErr_SetString(PyExc_ValueError, "wrong number of types or calls");
         return NULL;
     }
-    /* The last one is for PY_RETURN where the loop is a scope. */
-    for (Py_ssize_t i = 0; i < n_callbacks; i++) {
-        j.return_callback = j.callbacks[i] = PyTuple_GET_ITEM(callbacks, i);
-    }
-    j.n_callbacks = n_callbacks;
+    j.n_tools = PyTuple_GET_SIZE(callbacks);
     j.types = (const uint8_t *)types;
     j.length = n_types;
     j.stale = stale;
@@ -483,20 +570,20 @@ run(PyObject *Py_UNUSED(module), PyObject *args)
     return err < 0 ? NULL : PyLong_FromLongLong(end - start);
 }
 
-PyDoc_STRVAR(enter_doc,
-"enter()\n--\n\nEnter a scope; return (version, whether LINE is active).");
+PyDoc_STRVAR(version_doc,
+"version()\n--\n\nReturn the version of a scope that is entered now.");
 
 static PyObject *
-enter(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     static const uint8_t types[] = {PY_MONITORING_EVENT_LINE};
     PyMonitoringState state;
-    uint64_t version = 0;
-    if (PyMonitoring_EnterScope(&state, &version, types, 1) < 0) {
+    uint64_t entered = 0;
+    if (PyMonitoring_EnterScope(&state, &entered, types, 1) < 0) {
         return NULL;
     }
     PyMonitoring_ExitScope();
-    return Py_BuildValue("Ki", (unsigned long long)version, state.active);
+    return PyLong_FromUnsignedLongLong(entered);
 }
 
 PyDoc_STRVAR(fire_lines_doc,
@@ -550,6 +637,13 @@ ignore(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
     Py_RETURN_NONE;
 }
 
+static PyObject *
+return_first(PyObject *Py_UNUSED(module), PyObject *const *args,
+             Py_ssize_t Py_UNUSED(nargs))
+{
+    return Py_NewRef(args[0]);
+}
+
 static PyObject *disable_mark;          /* sys.monitoring.DISABLE */
 
 static PyObject *
@@ -561,11 +655,13 @@ disable(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
 
 static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS, run_doc},
-    {"enter", enter, METH_NOARGS, enter_doc},
+    {"version", version, METH_NOARGS, version_doc},
     {"fire_lines", fire_lines, METH_VARARGS, fire_lines_doc},
     {"malloced", malloced, METH_NOARGS, malloced_doc},
     {"ignore", _PyCFunction_CAST(ignore), METH_FASTCALL,
      "A callback that returns None."},
+    {"return_first", _PyCFunction_CAST(return_first), METH_FASTCALL,
+     "A callback that returns its first argument."},
     {"disable", _PyCFunction_CAST(disable), METH_FASTCALL,
      "A callback that returns DISABLE."},
     {NULL},

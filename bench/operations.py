@@ -1,4 +1,4 @@
-"""What is measured: loops.c's loops under all kinds of listeners.
+"""What is measured: loops.c's loops under all kinds of tools.
 
 Imported by the tool and, in the interpreters that are measured, by worker.py.
 """
@@ -12,6 +12,7 @@ DISABLED = ((1, 1), (10, 1), (10, 10), (100, 10), (1000, 10), (10000, 10),
             (100000, 10))
 DISABLED_IN_ONE = (1, 10, 100, 1000, 10000, 100000, 1000000)
 LOCAL = (1, 10, 100, 1000, 10000)
+LAYOUTS = 20            # of memory, where addresses decide what is measured
 TOOLS = (1, 2, 6)
 LENGTHS = (1, 8, 16)    # of a scope
 WORKLOAD_EVENTS = ("PY_START", "LINE", "PY_RETURN")
@@ -20,7 +21,7 @@ PROGRAMS = ("nbody", "fannkuch", "scheduler", "words", "generators")
 
 @dataclass(frozen=True)
 class Event:
-    """An event as loops.c fires it and as callbacks are told of it."""
+    """An event as loops.c fires it and as callbacks get it."""
 
     loop: str
     name: str
@@ -47,15 +48,16 @@ EVENTS = (
     Event("PyUnwind", "PY_UNWIND", 12, 3, needs_error=True),
     Event("PyThrow", "PY_THROW", 13, 3, needs_error=True),
     Event("Reraise", "RERAISE", 14, 3, needs_error=True),
-    Event("CReturn", "C_RETURN", 4, 4, 3, listen_to="CALL"),
-    Event("CRaise", "C_RAISE", 4, 4, 3, needs_error=True, listen_to="CALL"),
+    Event("CallReturn", "C_RETURN", 4, 4, 3, listen_to="CALL"),
+    Event("CallRaise", "C_RAISE", 4, 4, 3, needs_error=True,
+          listen_to="CALL"),
 )
 BY_NAME = {event.name: event for event in EVENTS}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that is measured, and the twin that its cost is told over.
+    """One thing that is measured, and the twin over which its cost is given.
 
     The cost is that of one round of the loop less one of the twin, divided by
     the events of a round.
@@ -66,43 +68,35 @@ class Operation:
     twin: str
     types: bytes = b""
     listen_to: tuple = ()           # events that the tools switch on
-    tell: tuple = ()                # events that have a callback
+    call_for: tuple = ()            # events that have a callback
     callback: str = ""              # "c", "python" or none
+    returns: str = "None"           # or "object": what callbacks return
     tools: int = 0
     numbers: range = SMALL
     events: int = 1                 # per round
-    stock_twin: str = ""            # where stock tells callbacks less
+    stock_twin: str = ""            # where stock gives callbacks less
     needs_error: bool = False
     stale: bool = False
     disabled: tuple = (0, 0)        # code-likes, locations in each
-    others: bool = False            # fire what is not disabled or not local
     local: int = 0                  # code-likes with local events
-    target: str = ""                # what the loop "call" calls
+    local_function: bool = False    # a Python function has local events
+    others: str = ""                # fire for "objects" or "code" beside those
+    layouts: int = 1
+    target: str = ""                # what is called
     lengths: tuple = (1024, 2048)   # of the two runs that are compared
     stock: bool = True              # stock can do it
 
 
 def all_operations():
-    """Return every operation; the first ones need an unused interpreter."""
-    return (unused_operations() + scope_operations() + workload_operations()
-            + event_operations() + disabled_operations() + local_operations()
+    """Return every operation."""
+    return (scope_operations() + workload_operations() + event_operations()
+            + call_operations() + disabled_operations() + local_operations()
             + change_operations() + program_operations())
 
 
-def unused_operations():
-    """Return what must be measured before any tool was used."""
-    return [replace(operation, name=f"{operation.name}, no tool yet")
-            for operation in idle_workloads()]
-
-
-def idle_workloads():
-    """Return the workload while nobody listens."""
-    return [
-        Operation("workload, nobody listens", "workload", "nothing_workload",
-                  types=scope_types(16)),
-        Operation("workload on the stack, nobody listens", "stack_workload",
-                  "nothing_workload", types=scope_types(7)),
-    ]
+def known():
+    """Return every operation by its name."""
+    return {operation.name: operation for operation in all_operations()}
 
 
 def scope_types(length):
@@ -131,51 +125,68 @@ def scope_operations():
 
 
 def workload_operations():
-    """Return the workload under each kind of listener."""
-    found = idle_workloads()
-    active = replace(found[0], name="workload, no callback", tools=1,
+    """Return the workload under each kind of tool."""
+    idle = Operation("workload, nobody listens", "workload",
+                     "nothing_workload", types=scope_types(16))
+    stack = replace(idle, name="workload on the stack, nobody listens",
+                    loop="stack_workload", types=scope_types(7))
+    active = replace(idle, name="workload, no callback", tools=1,
                      listen_to=WORKLOAD_EVENTS, events=10)
-    found.append(active)
+    found = [idle, stack, active]
     for callback in ("c", "python"):
-        for numbers, size in ((SMALL, "small"), (LARGE, "large")):
-            found.append(replace(
-                active, name=f"workload, {callback} callback, {size} numbers",
-                twin="bare_workload", tell=WORKLOAD_EVENTS, callback=callback,
-                numbers=numbers))
+        for returns in ("None", "object"):
+            for numbers, size in ((SMALL, "small"), (LARGE, "large")):
+                found.append(replace(
+                    active, name=f"workload, {callback} callback, {returns}, "
+                                 f"{size} numbers",
+                    twin="bare_workload", call_for=WORKLOAD_EVENTS,
+                    callback=callback, returns=returns, numbers=numbers))
+        # The cost is that for each tool.
+        found.append(replace(
+            active, name=f"workload, {callback} callback of 2 tools",
+            twin="bare_workload_2", call_for=WORKLOAD_EVENTS,
+            callback=callback, tools=2, events=20))
     return found
 
 
 def event_operations():
-    """Return each event by itself, and a CALL with its answer."""
+    """Return each event by itself."""
     found = []
     for event in EVENTS:
-        bare = f"bare_{event.arity}"
         inactive = Operation(
             f"{event.name}, inactive", f"fire_{event.loop}", "nothing",
             types=bytes([event.identity]), needs_error=event.needs_error)
         active = replace(inactive, name=f"{event.name}, no callback",
                          tools=1, listen_to=(event.listen_to or event.name,))
         found += [inactive, active]
-        told = replace(active, tell=(event.name,), twin=bare)
+        called = replace(active, call_for=(event.name,),
+                         twin=f"bare_{event.arity}")
         if event.stock_arity:
-            told = replace(told, stock_twin=f"bare_{event.stock_arity}")
+            called = replace(called, stock_twin=f"bare_{event.stock_arity}")
         for callback in ("c", "python"):
-            found += with_callbacks(told, event.name, callback)
-    # The twin calls twice, as four arguments each time.
-    pair = Operation("CALL and C_RETURN, c callback", "fire_pair",
-                     "bare_pair", types=bytes([4]), listen_to=("CALL",),
-                     tell=("CALL", "C_RETURN"), callback="c", tools=1,
-                     events=2)
-    return found + [pair]
+            found += with_callbacks(called, event.name, callback)
+    return found
 
 
-def with_callbacks(told, name, callback):
+def call_operations():
+    """Return a call with its events, beside the bare call."""
+    inactive = Operation("Vectorcall, inactive", "fire_Vectorcall",
+                         "bare_Vectorcall", types=bytes([4]), target="ignore")
+    active = replace(inactive, name="Vectorcall, no callback", tools=1,
+                     listen_to=("CALL",), events=2)
+    called = replace(active, twin="bare_Vectorcall_4",
+                     call_for=("CALL", "C_RETURN"))
+    return [inactive, active, *with_callbacks(called, "Vectorcall", "c"),
+            *with_callbacks(called, "Vectorcall", "python")]
+
+
+def with_callbacks(called, name, callback):
     """Return an operation with callbacks of one kind, for 1 and more tools."""
     found = []
     for tools in TOOLS:
         many = f" of {tools} tools" if tools > 1 else ""
-        found.append(replace(told, name=f"{name}, {callback} callback{many}",
-                             callback=callback, tools=tools))
+        found.append(replace(called, callback=callback, tools=tools,
+                             name=f"{name}, {callback} callback{many}"))
     found.append(replace(found[0], numbers=LARGE,
                          name=f"{name}, {callback} callback, large numbers"))
     return found
@@ -184,15 +195,15 @@ def with_callbacks(told, name, callback):
 def disabled_operations():
     """Return what disabled locations cost where they are, and elsewhere.
 
-    A tool that disabled a location still has a callback: one without is told
-    nothing anywhere, and its locations would not be looked up.
+    A tool that disabled a location still has a callback: one without is not
+    called anywhere, and its locations would not be looked up.
 
     All run in one interpreter: what is left behind by code-likes that died,
     100,000 at once, counts for what follows.
     """
     line = Operation("", "fire_Line", "nothing", types=bytes([5]),
-                     listen_to=("LINE",), tell=("LINE",), callback="c",
-                     tools=1, stock=False)
+                     listen_to=("LINE",), call_for=("LINE",), callback="c",
+                     tools=1, layouts=LAYOUTS, stock=False)
     found = []
     for codelikes, lines in DISABLED:
         found.append(replace(
@@ -202,28 +213,40 @@ def disabled_operations():
         found.append(replace(line, disabled=(1, lines),
                              name=f"disabled, {lines} in 1"))
     found.append(replace(
-        line, disabled=(100000, 10), others=True, twin="bare_2",
-        name="enabled, c callback, while 1000000 are disabled"))
-    found.append(replace(
         line, disabled=(10, 10), tools=6,
         name="disabled for 6 tools, 100 in 10"))
+    found.append(replace(
+        line, disabled=(100000, 10), others="objects", twin="bare_2",
+        layouts=1, name="enabled, c callback, while 1000000 are disabled"))
     return found
 
 
 def local_operations():
     """Return what local events cost on their code-likes, and on others."""
     local = Operation("", "fire_Line", "bare_2", types=bytes([5]),
-                      tell=("LINE",), callback="c", tools=1, stock=False)
+                      call_for=("LINE",), callback="c", tools=1, stock=False)
     found = [replace(local, local=count,
                      name=f"local events on {count}, c callback")
              for count in LOCAL]
-    found.append(replace(local, local=10000, others=True, twin="nothing",
-                         name="another code-like, local events on 10000"))
+    elsewhere = replace(local, twin="nothing", layouts=LAYOUTS)
+    for others in ("objects", "code"):
+        for count in (1, 10000):
+            found.append(replace(
+                elsewhere, local=count, others=others,
+                name=f"local events elsewhere, on {count}, {others}"))
+    found.append(replace(
+        elsewhere, local_function=True, others="objects",
+        name="local events elsewhere, on a Python function, objects"))
     return found
 
 
 def change_operations():
-    """Return set_events with nothing and with much to remember."""
+    """Return what switches events on and off.
+
+    set_events has nothing and has much to remember.  set_local_events gets a
+    function in each round that was never called or monitored, and switches
+    PY_START on: stock takes about 2,500 instructions and 64 bytes for it.
+    """
     change = Operation("set_events", "call", "nothing", target="set_events",
                        tools=1, lengths=(16, 48))
     return [
@@ -232,6 +255,8 @@ def change_operations():
                 disabled=(100000, 10), stock=False),
         replace(change, name="set_events, local events on 10000",
                 local=10000, stock=False),
+        replace(change, name="set_local_events on a Python function",
+                target="set_local_events", lengths=(256, 512)),
     ]
 
 

@@ -88,11 +88,17 @@ def words():
     seed = 1
     counts = {}
     for _ in range(1500):
-        seed = (seed * 1103515245 + 12345) % 2147483648
-        word = f"{seed % 97:x}-{seed // 7 % 31}"
-        counts[word] = counts.get(word, 0) + 1
+        seed = count_word(counts, seed)
     ranking = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return " ".join(word.upper() for word, _ in ranking if "a" not in word)
+
+
+def count_word(counts, seed):
+    """Make up a word, count it, and return the seed of the next one."""
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    word = f"{seed % 97:x}-{seed // 7 % 31}"
+    counts[word] = counts.get(word, 0) + 1
+    return seed
 
 
 def generators():

@@ -1,14 +1,17 @@
 """Measures operations inside the interpreter that it runs on.
 
-worker.py FOLDER KIND count RESULT    every operation once, for callgrind
-worker.py FOLDER KIND serve           what standard input asks for, as JSON
-worker.py FOLDER KIND memory N LINES  before and after disabling LINES of each
-                                      of N code-likes (0: after local events)
+worker.py FOLDER KIND count RESULT NAME...  operations once, for callgrind
+worker.py FOLDER KIND serve                 what standard input asks for, JSON
+worker.py FOLDER KIND memory WHAT N LINES   before and after disabling LINES of
+                                            each of N code-likes ("disabled"),
+                                            or local events on N code-likes
+                                            ("local") or "functions"
 
 FOLDER holds the extension module, KIND is "stock" or "ours".
 """
 
 import gc
+import itertools
 import json
 import os
 import random
@@ -46,24 +49,76 @@ def three(codelike, number, value):
 
 
 def four(codelike, number, value, arg0=None):
-    """Be a callback; stock tells of C_RETURN and C_RAISE without arg0."""
+    """Be a callback; stock calls it for C_RETURN and C_RAISE without arg0."""
     return None
 
 
-PYTHON_CALLBACKS = {2: two, 3: three, 4: four}
+def object_from_two(codelike, number):
+    """Be a callback that returns something."""
+    return codelike
+
+
+def object_from_three(codelike, number, value):
+    """Be a callback that returns something."""
+    return codelike
+
+
+PYTHON_CALLBACKS = {
+    ("None", 2): two, ("None", 3): three, ("None", 4): four,
+    ("object", 2): object_from_two, ("object", 3): object_from_three}
+C_CALLBACKS = {"None": loops.ignore, "object": loops.return_first}
+
+
+def new_code():
+    """Return the code of a function that nobody has called or monitored.
+
+    It is of a middling size: local events cost more the longer a function is.
+    """
+    return programs.count_word.__code__.replace()
+
+
+class Layout:
+    """What makes objects at addresses that a number decides.
+
+    Each has a size of code-like, and gaps between them, of its own.
+    """
+
+    # What random bytes are replaced with: one in four objects is a gap.
+    three_of_four = bytes(i % 4 > 0 for i in range(256))
+
+    def __init__(self, number):
+        self.random = random.Random(number)
+        slots = [f"slot_{i}" for i in range(self.random.randrange(24))]
+        self.codelike = type("CodeLike", (CodeLike,), {"__slots__": slots})
+        self.made = []
+
+    def make(self, count, maker):
+        """Return new objects, quickly: callgrind slows Python code down."""
+        made = [maker() for _ in range(count + count // 2 + 256)]
+        self.made.append(made)
+        chosen = itertools.compress(
+            made,
+            self.random.randbytes(len(made)).translate(self.three_of_four))
+        first = self.random.randrange(100)
+        return list(itertools.islice(chosen, first, first + count))
 
 
 class Prepared:
-    """An operation whose listeners are in place."""
+    """An operation whose tools are in place."""
 
-    def __init__(self, operation, is_stock):
+    def __init__(self, operation, is_stock, layout=0):
         self.operation = operation
+        self.layout = Layout(layout)
         self.is_stock = is_stock
         self.twin = (is_stock and operation.stock_twin) or operation.twin
         self.stale = stale_version() if operation.stale else 0
         self.error = ValueError("pending") if operation.needs_error else None
-        self.codelikes = [CodeLike() for _ in range(
-            max(operation.disabled[0], operation.local, 1))]
+        self.codelikes = self.layout.make(
+            max(operation.disabled[0], operation.local, 1),
+            self.layout.codelike)
+        self.with_local_events = (
+            [new_code()] if operation.local_function
+            else self.codelikes if operation.local else [])
         self.tools = range(operation.tools)
         self.start_tools()
         self.locations = self.choose_locations()
@@ -79,14 +134,13 @@ class Prepared:
         for tool in self.tools:
             monitoring.use_tool_id(tool, "benchmark")
             monitoring.set_events(tool, events)
+            for code in self.with_local_events:
+                monitoring.set_local_events(tool, code, E.LINE)
         if operation.disabled[0]:
             self.disable_lines()
-        for tool in self.tools if operation.local else ():
-            for codelike in self.codelikes:
-                monitoring.set_local_events(tool, codelike, E.LINE)
         if operation.callback == "python":
             self.quiet_callbacks()
-        for name in operation.tell:
+        for name in operation.call_for:
             self.register(name, self.callback(name))
 
     def disable_lines(self):
@@ -104,7 +158,7 @@ class Prepared:
         """
         for name in self.operation.listen_to:
             self.register(name, loops.disable)
-        for arity, callback in PYTHON_CALLBACKS.items():
+        for (_, arity), callback in PYTHON_CALLBACKS.items():
             for _ in range(8):
                 callback(*[None] * arity)
         for name in self.operation.listen_to:
@@ -117,61 +171,68 @@ class Prepared:
 
     def callback(self, name):
         """Return the callback for an event."""
+        returns = self.operation.returns
         if self.operation.callback == "c":
-            return loops.ignore
-        return PYTHON_CALLBACKS[operations.BY_NAME[name].arity]
+            return C_CALLBACKS[returns]
+        return PYTHON_CALLBACKS[returns, operations.BY_NAME[name].arity]
 
     def choose_locations(self):
         """Return the locations that the loop goes round."""
         operation = self.operation
         if operation.others:
-            return [(CodeLike(), number) for number in operation.numbers]
-        if not operation.disabled[0]:
-            if operation.local:
-                chosen = random.Random(1).choices(self.codelikes, k=1024)
-                return [(codelike, 1) for codelike in chosen]
+            maker = (new_code if operation.others == "code"
+                     else self.layout.codelike)
+            return list(zip(self.layout.make(len(operation.numbers), maker),
+                            operation.numbers))
+        lines = operation.disabled[1] or operation.local and 1
+        if not lines:
             return [(self.codelikes[0], number)
                     for number in operation.numbers]
-        generator = random.Random(1)
-        return [(generator.choice(self.codelikes),
-                 generator.randrange(operation.disabled[1]))
-                for _ in range(1024)]
+        choices = self.layout.random.choices
+        return list(zip(choices(self.codelikes, k=1024),
+                        choices(range(lines), k=1024)))
 
     def choose_target(self):
-        """Return what is called and with what, or what events report."""
+        """Return what is called or what events report, and arguments."""
         target = self.operation.target
         if target == "set_events":
-            return monitoring.set_events, ((0, E.LINE), (0, 0))
+            return monitoring.set_events, itertools.cycle(((0, E.LINE),
+                                                           (0, 0)))
+        if target == "set_local_events":
+            return monitoring.set_local_events, (
+                (0, new_code(), E.PY_START) for _ in itertools.count())
+        if target == "ignore":
+            return loops.ignore, ()
         if target:
-            return getattr(programs, target), ((), ())
-        return 123456, ((), ())
+            return getattr(programs, target), itertools.repeat(())
+        return 123456, ()
 
-    def callbacks(self):
-        """Return what the twin calls."""
-        if self.twin == "bare_workload":
-            return self.callback("PY_START"), self.callback("PY_RETURN")
-        return tuple(self.callback(self.operation.tell[0])
-                     for _ in self.tools if self.operation.tell)
+    def callbacks(self, name):
+        """Return what the twin calls for an event, for each tool."""
+        return tuple(self.callback(name) for _ in self.tools)
 
     def run(self, loop, n):
         """Run the loop or its twin n times and return the nanoseconds.
 
         No exception is pending in twins, which call what could not run then.
         """
+        names = self.operation.call_for
+        callbacks = self.callbacks(names[0]) if names else ()
+        return_callbacks = (self.callbacks("PY_RETURN")
+                            if "PY_RETURN" in names else ())
+        arguments = (tuple(itertools.islice(self.arguments, n))
+                     if loop == "call" else ())
         error = None if loop == self.twin else self.error
         return loops.run(loop, n, self.locations, self.operation.types,
-                         self.value, self.callbacks(), self.arguments,
+                         self.value, callbacks, return_callbacks, arguments,
                          self.stale, error)
 
     def end(self):
         """Forget what the operation needed."""
         for tool in self.tools:
             monitoring.set_events(tool, 0)
-        for name in {*self.operation.tell, *self.operation.listen_to}:
+        for name in {*self.operation.call_for, *self.operation.listen_to}:
             self.register(name, None)
-        for tool in self.tools if self.operation.local else ():
-            for codelike in self.codelikes:
-                monitoring.set_local_events(tool, codelike, 0)
         for tool in self.tools:
             monitoring.free_tool_id(tool)
         if self.tools:
@@ -180,12 +241,12 @@ class Prepared:
 
 def stale_version():
     """Return a version that states were written for before a change."""
-    version = loops.enter()[0]
+    version = loops.version()
     monitoring.use_tool_id(0, "benchmark")
     for events in (E.LINE, 0):
         monitoring.set_events(0, events)
     monitoring.free_tool_id(0)
-    if loops.enter()[0] == version:
+    if loops.version() == version:
         raise RuntimeError("a change of events changed no version")
     return version
 
@@ -198,51 +259,53 @@ def event_set(names):
     return events
 
 
-def possible(is_stock):
-    """Yield the operations that the interpreter can do."""
-    for operation in operations.all_operations():
-        if operation.stock or not is_stock:
-            yield operation
-
-
-def count(is_stock, result):
+def count(is_stock, result, *names):
     """Run every loop and twin three times, the first to get going.
 
-    Write the names of the operations, in order, when all of it is done.
+    Write the names of the operations, in order, when all of it is done: once
+    for each of its layouts.
     """
-    names = []
-    for operation in possible(is_stock):
-        prepared = Prepared(operation, is_stock)
-        for loop in (operation.loop, prepared.twin):
-            for n in (operation.lengths[0], *operation.lengths):
-                prepared.run(loop, n)
-        prepared.end()
-        names.append(operation.name)
+    stale_version()     # most processes have had a tool
+    known = operations.known()
+    done = []
+    for name in names:
+        for layout in range(known[name].layouts):
+            count_one(Prepared(known[name], is_stock, layout))
+            done.append(name)
     with open(result, "w", encoding="utf-8") as file:
-        json.dump(names, file)
+        json.dump(done, file)
+
+
+def count_one(prepared):
+    """Run the loop and the twin of an operation."""
+    shorter, longer = prepared.operation.lengths
+    for loop in (prepared.operation.loop, prepared.twin):
+        for n in (shorter, shorter, longer):
+            prepared.run(loop, n)
+    prepared.end()
 
 
 def serve(is_stock):
-    """Answer requests until standard input ends.
+    """Reply to requests until standard input ends.
 
     They are ["prepare", operation], ["run", loop, n], ["threads", loop, n,
     threads] and ["end"].
     """
-    known = {operation.name: operation for operation in possible(is_stock)}
+    known = operations.known()
     prepared = None
     for line in sys.stdin:
         request = json.loads(line)
         if request[0] == "prepare":
             prepared = Prepared(known[request[1]], is_stock)
-            answer = prepared.twin
+            reply = prepared.twin
         elif request[0] == "run":
-            answer = prepared.run(*request[1:])
+            reply = prepared.run(*request[1:])
         elif request[0] == "threads":
-            answer = run_threads(prepared, *request[1:])
+            reply = run_threads(prepared, *request[1:])
         else:
             prepared.end()
-            prepared = answer = None
-        print(json.dumps(answer), flush=True)
+            prepared = reply = None
+        print(json.dumps(reply), flush=True)
 
 
 def run_threads(prepared, loop, n, threads):
@@ -273,23 +336,25 @@ def run_threads(prepared, loop, n, threads):
     return max(end for _, end in times) - min(start for start, _ in times)
 
 
-def memory(_is_stock, codelikes, lines):
-    """Print what malloc gave, and make pymalloc tell what it gave, twice."""
-    made = [CodeLike() for _ in range(int(codelikes))]
+def memory(_is_stock, what, objects, lines):
+    """Print what malloc gave, and make pymalloc say what it gave, twice."""
+    maker = new_code if what == "functions" else CodeLike
+    made = [maker() for _ in range(int(objects))]
     monitoring.use_tool_id(0, "benchmark")
-    tell_memory()
-    if int(lines):
+    write_memory()
+    if what == "disabled":
         monitoring.register_callback(0, E.LINE, loops.disable)
         monitoring.set_events(0, E.LINE)
         loops.fire_lines(made, int(lines))
         monitoring.set_events(0, 0)
     else:
+        # For LINE stock too would make a table of a function's lines.
         for codelike in made:
-            monitoring.set_local_events(0, codelike, E.LINE)
-    tell_memory()
+            monitoring.set_local_events(0, codelike, E.PY_START)
+    write_memory()
 
 
-def tell_memory():
+def write_memory():
     """Write the bytes in use to standard error, pymalloc's in its own way."""
     gc.collect()
     print(f"malloced = {loops.malloced()}", file=sys.stderr, flush=True)
