@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "compat"
 HEADER = COMPAT / "pymonitoring_compat.h"
 LAYER = COMPAT / "tests"
-API_TESTS = ROOT / "Lib/test/test_capi/test_monitoring.py"
+TESTS = ROOT / "Lib/test"
 OLDEST = (3, 12)
 WANTED = ("3.12", "3.13", "3.14", "3.15")
 README = Table("compat", "compat/README.md")
@@ -73,6 +73,10 @@ use_monitoring(PyObject *code, PyObject *obj)
     err |= PyMonitoring_FireBranchRightEvent(&states[3], code, 0, obj);
     err |= PyMonitoring_FireCReturnEvent(&states[4], code, 0, obj);
     err |= PyMonitoring_FireCRaiseEvent(&states[5], code, 0);
+    err |= PyMonitoring_FireCallReturnEvent(&states[4], code, 0, obj, obj);
+    err |= PyMonitoring_FireCallRaiseEvent(&states[5], code, 0, obj, obj);
+    Py_XDECREF(PyMonitoring_Vectorcall(&states[0], &states[4], &states[5],
+                                       code, 0, obj, &obj, 1, NULL));
     err |= PyMonitoring_FirePyThrowEvent(&states[0], code, 0);
     err |= PyMonitoring_FireRaiseEvent(&states[0], code, 0);
     err |= PyMonitoring_FireReraiseEvent(&states[0], code, 0);
@@ -280,7 +284,7 @@ def build_layer(interpreter, environment, *flags, runs_on=None):
     overlay = LAYER / "monitoring_overlay.py"
     (packages / overlay.name).write_bytes(overlay.read_bytes())
     (packages / "monitoring_overlay.pth").write_text(
-        f"import {overlay.stem}\n")
+        f"{TESTS}\nimport {overlay.stem}\n")
     return python
 
 
@@ -370,7 +374,7 @@ def measure(interpreter, directory, *flags):
     """Return the instructions of a scope, over the work in it: with states
     that are kept, and with fresh ones."""
     directory.mkdir(exist_ok=True)
-    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O3",
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2",
                *interpreter.includes, *flags, "-o",
                directory / ("_monitoring_cost" + interpreter.suffix),
                LAYER / "cost.c"])
@@ -500,24 +504,33 @@ def test_interpreter(tally, interpreter, build, sample):
     return results
 
 
-def test_on_series(interpreters, build):
-    """Run a layer that was built for a stock version on that version with the
-    series, where it must use the interpreter's own API; None if not both are
-    here."""
-    for series in interpreters:
-        for stock in interpreters:
-            if (series.series and not stock.series
-                    and (series.minor, series.abi) == (stock.minor, stock.abi)):
-                break
-        else:
-            continue
-        directory = build.resolve() / "compat/on-series"
-        directory.mkdir(exist_ok=True)
-        log = directory / "tests.log"
-        python = build_layer(stock, directory / "venv", runs_on=series)
-        passed, _, unexpected = judge(run_api_tests(python, log), [])
-        return Outcome(passed, 0, unexpected), log
-    return None
+def stock_and_series(interpreters):
+    """Return a stock interpreter and one of its version with the series, or
+    None if not both are here."""
+    return next(((stock, series)
+                 for series in interpreters if series.series
+                 for stock in interpreters if not stock.series
+                 and (series.minor, series.abi) == (stock.minor, stock.abi)),
+                None)
+
+
+def test_exchanged(tally, stock, series, build):
+    """Run a layer that was built for one on the other.
+
+    With the series it must use the interpreter's own API; without, it must
+    load, and find missing what is new.
+    """
+    directory = build.resolve() / "compat/exchanged"
+    directory.mkdir(exist_ok=True)
+    log = directory / "tests.log"
+    python = build_layer(stock, directory / "venv-series", runs_on=series)
+    passed, _, unexpected = judge(run_api_tests(python, log), [])
+    tally.add("built for stock, on the series", Outcome(passed, 0, unexpected),
+              log)
+    python = build_layer(series, directory / "venv-stock", runs_on=stock)
+    tally.run("built-for-the-series-on-stock",
+              [python, "-m", "unittest", "-v", "-k", "TestAnywhere",
+               LAYER / "test_clients.py"], read_unittest)
 
 
 def column(results, group):
@@ -562,9 +575,9 @@ def test_compat(build):
                        f"{interpreter.path}")
         results = test_interpreter(tally, interpreter, build, sample)
         columns.append((interpreter.name, results))
-    on_series = test_on_series(interpreters, build)
-    if on_series is not None:
-        tally.add("built for stock, on the series", *on_series)
+    exchange = stock_and_series(interpreters)
+    if exchange is not None:
+        test_exchanged(tally, *exchange, build)
     print_costs(interpreters, build)
     print_table(columns)
     if missing:

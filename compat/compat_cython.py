@@ -69,7 +69,7 @@ def test_cython(interpreter, source, directory, header, expected):
     """Compare what tools see with what they should; return the outcome.
 
     A stock 3.13 or later is looked at without the header too: how often each
-    line runs is told there as well.
+    line runs is reported there as well.
     """
     outcome = Outcome(0, 0, [])
     found = report(interpreter, source, directory / "cython",

@@ -24,21 +24,21 @@
    DISABLE is for one location (a)                     yes     yes
    DISABLE holds when any tool's events change         yes     no
    no event leaks                                      yes     no (b)
-   C_RETURN and C_RAISE (c)                            yes     yes (d)
+   a callback that is replaced lives while it runs     yes     no (c)
+   C_RETURN and C_RAISE                                yes     yes (d)
    BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
    f_lineno cannot be set in a callback                yes     no
    sys.monitoring.set_local_events for code-likes      no      no
    threads may share states (free-threaded build)       -      yes (f)
 
-   (a) of a code-like that can be weakly referenced.  A tool that is freed and
-       taken again under the same name object keeps what it disabled.  What a
-       callback disables that frees its tool is disabled for the next owner.
+   (a) of a code-like that can be weakly referenced.  It holds for who takes the
+       tool's id next, too, as in bytecode.
    (b) The interpreter's own function loses one int for each event with an
        offset above 256 (3.15: 1024).
-   (c) Calls that wait are kept until their scope exits or their code-like
-       dies, even when their tool goes before.
+   (c) The interpreter can crash when one that is no Python function removes
+       itself.
    (d) Not on a free-threaded build.  Audit hooks hear of two calls of
-       sys.monitoring.register_callback for each: nothing else tells a callback.
+       sys.monitoring.register_callback for each: nothing else gives a callback.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
        the latter.  The interpreter can crash when a tool registered for the
        deprecated BRANCH.
@@ -47,7 +47,8 @@
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,
    it compares what it reads with what sys.monitoring says; if that differs it
-   sends no events in that process, and gives a RuntimeWarning.
+   sends no events in that process, and gives a RuntimeWarning.  Audit hooks
+   hear of a call of sys.monitoring.register_callback then.
 
    From https://peps.python.org/pep-0669/ the meaning of events, and from
    https://github.com/python/cpython/issues/111997 the C-API. */
@@ -60,7 +61,6 @@
 #  define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
-#include <assert.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -78,8 +78,6 @@
 #else
 #  define PYMONITORING_COMPAT_TABLES 0
 #endif
-
-/* ------ What an interpreter has: 3.12 ------ */
 
 #if PYMONITORING_COMPAT_TABLES
 
@@ -128,19 +126,26 @@ typedef struct _PyMonitoringState {
 #define PYMONITORING_COMPAT_TOOLS 6
 #define PYMONITORING_COMPAT_TOOL_MASK ((1 << PYMONITORING_COMPAT_TOOLS) - 1)
 
-/* C_RETURN and C_RAISE need what a free-threaded build has no safe way to. */
+/* Calling the tools for C_RETURN and C_RAISE, which the interpreters' functions
+   do with the wrong arguments, needs what a free-threaded build has no safe way
+   to. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_ANSWERS 0
+#  define PYMONITORING_COMPAT_GIL 0
 #else
-#  define PYMONITORING_COMPAT_ANSWERS 1
+#  define PYMONITORING_COMPAT_GIL 1
 #endif
 
+/* What threads share is read and written so that it may be. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_ACTIVE(STATE) \
-    _Py_atomic_load_uint8_relaxed(&(STATE)->active)
+#  define PYMONITORING_COMPAT_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
+#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) \
+    _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
 #else
-#  define PYMONITORING_COMPAT_ACTIVE(STATE) ((STATE)->active)
+#  define PYMONITORING_COMPAT_LOAD(BYTE) (*(BYTE))
+#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
 #endif
+#define PYMONITORING_COMPAT_ACTIVE(STATE) \
+    PYMONITORING_COMPAT_LOAD(&(STATE)->active)
 
 /* A variable that the source files of an extension share, where the compiler
    can say so: one may disable what another fires. */
@@ -162,34 +167,26 @@ typedef struct {
     int32_t offset;
     int number;
     int nargs;                      /* that callbacks get */
-    PyObject *arg1;                 /* after code-like and number */
-    PyObject *arg2;
-    uint8_t told;                   /* tools, out */
-    uint8_t disabled;               /* tools for which the location is, out */
+    PyObject *arg1;                 /* after code-like and number; NULL: the */
+    PyObject *arg2;                 /* exception that is set, or MISSING */
+#if !PYMONITORING_COMPAT_TABLES
+    /* The interpreter's function, where it has one of these. */
+    int (*plain)(PyMonitoringState *, PyObject *, int32_t);
+    int (*value)(PyMonitoringState *, PyObject *, int32_t, PyObject *);
+#endif
 } pymonitoring_compat_event;
 
-static inline int
-pymonitoring_compat_is_answer(int event)
+/* The event with which a tool switches this one on and disables it: that of
+   C_RETURN and C_RAISE is CALL.  INSTRUCTION, which is never fired, stands for
+   what is not sent and for what is no event type. */
+static inline uint8_t
+pymonitoring_compat_base_event(int event)
 {
-    return event == PY_MONITORING_EVENT_C_RETURN
-           || event == PY_MONITORING_EVENT_C_RAISE;
-}
-
-/* Does the event report the exception that is set? */
-static inline int
-pymonitoring_compat_is_exception(int event)
-{
-    switch (event) {
-    case PY_MONITORING_EVENT_PY_THROW:
-    case PY_MONITORING_EVENT_RAISE:
-    case PY_MONITORING_EVENT_RERAISE:
-    case PY_MONITORING_EVENT_EXCEPTION_HANDLED:
-    case PY_MONITORING_EVENT_C_RAISE:
-    case PY_MONITORING_EVENT_PY_UNWIND:
-        return 1;
-    default:
-        return 0;
+    if (event < PY_MONITORING_EVENT_C_RETURN) {
+        return (uint8_t)event;
     }
+    return PYMONITORING_COMPAT_GIL && event <= PY_MONITORING_EVENT_C_RAISE
+        ? PY_MONITORING_EVENT_CALL : PY_MONITORING_EVENT_INSTRUCTION;
 }
 
 /* A new reference to dict[key], or NULL; with an exception set on error. */
@@ -205,16 +202,18 @@ pymonitoring_compat_get(PyObject *dict, PyObject *key)
 #endif
 }
 
-static inline int
-pymonitoring_compat_refers_to(PyObject *ref, PyObject *op)
+/* What a weak reference refers to, to be compared alone; NULL if it died. */
+static inline PyObject *
+pymonitoring_compat_referent(PyObject *ref)
 {
 #if PY_VERSION_HEX < 0x030D0000
-    return PyWeakref_GetObject(ref) == op;
+    PyObject *referent = PyWeakref_GetObject(ref);
+    return referent == Py_None ? NULL : referent;
 #else
     PyObject *referent;
-    int alive = PyWeakref_GetRef(ref, &referent);
+    (void)PyWeakref_GetRef(ref, &referent);
     Py_XDECREF(referent);
-    return alive > 0 && referent == op;
+    return referent;
 #endif
 }
 
@@ -224,8 +223,8 @@ pymonitoring_compat_attribute(const char *name)
 {
     PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
     if (module == NULL) {
-        /* Have it told what is wrong.  (This alone would not do: at the end of
-           an interpreter there is no sys in sys.modules.) */
+        /* That gives no reason; this does.  (It alone would not do: at the end
+           of an interpreter there is no sys in sys.modules.) */
         PyObject *sys = PyImport_AddModule("sys");
         module = sys ? PyObject_GetAttrString(sys, "monitoring") : NULL;
     }
@@ -253,827 +252,6 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
     Py_XDECREF(args);
     Py_XDECREF(callable);
     return result;
-}
-
-/* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_disable = NULL;
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_missing = NULL;
-
-static inline int
-pymonitoring_compat_constants(void)
-{
-    if (pymonitoring_compat_disable == NULL) {
-        pymonitoring_compat_disable = pymonitoring_compat_attribute("DISABLE");
-    }
-    if (pymonitoring_compat_missing == NULL) {
-        pymonitoring_compat_missing = pymonitoring_compat_attribute("MISSING");
-    }
-    return pymonitoring_compat_disable != NULL
-           && pymonitoring_compat_missing != NULL ? 0 : -1;
-}
-
-#if PYMONITORING_COMPAT_TABLES
-
-/* What is known of the tables: nothing yet, that they are where they should be
-   as far as idle ones show it, that they are, or that they are not.
-   Interpreters with a GIL of their own come to the same answer. */
-enum {
-    PYMONITORING_COMPAT_UNKNOWN,
-    PYMONITORING_COMPAT_IDLE,
-    PYMONITORING_COMPAT_GOOD,
-    PYMONITORING_COMPAT_OFF
-};
-PYMONITORING_COMPAT_SHARED int pymonitoring_compat_status =
-    PYMONITORING_COMPAT_UNKNOWN;
-
-/* Is the interpreter's structure as large as it should be?  Its first thread
-   is at its end; asked first, so that nothing behind it is read. */
-static inline int
-pymonitoring_compat_check_size(PyInterpreterState *interp)
-{
-    const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
-    int good = 1;
-    for (PyThreadState *thread = PyInterpreterState_ThreadHead(interp);
-         thread != NULL; thread = PyThreadState_Next(thread))
-    {
-        uintptr_t offset = (uintptr_t)thread - (uintptr_t)interp;
-        if (offset == expected) {
-            return 1;
-        }
-        /* Others are allocated, somewhere else. */
-        if (offset + 0x10000 - expected < 0x20000) {
-            good = 0;
-        }
-    }
-    return good;
-}
-
-/* Is the table of callbacks where it should be?  Tried with an event that the
-   tool does not listen to, which no one misses meanwhile. */
-static inline int
-pymonitoring_compat_check_callback(PyInterpreterState *interp, int tool,
-                                   int event, PyObject *probe)
-{
-    PyObject **slot = &interp->monitoring_callables[tool][event];
-    PyObject *before = *slot;
-    PyObject *old = pymonitoring_compat_call("register_callback", "(iiO)",
-                                             tool, 1 << event, probe);
-    if (old == NULL) {
-        return 0;
-    }
-    if (*slot == probe && before == (old == Py_None ? NULL : old)) {
-        /* Put back what was there, which needs no memory. */
-        *slot = before;
-        Py_DECREF(probe);
-        return 1;
-    }
-    PyObject *none = pymonitoring_compat_call("register_callback", "(iiO)",
-                                              tool, 1 << event, old);
-    Py_XDECREF(none);
-    Py_DECREF(old);
-    return 0;
-}
-
-/* Compare what the tables hold of one tool with what sys.monitoring says. */
-static inline int
-pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool,
-                               PyObject *probe, int *listens)
-{
-    PyObject *name = pymonitoring_compat_call("get_tool", "(i)", tool);
-    if (name == NULL) {
-        return 0;
-    }
-    PyObject *expected = name == Py_None ? NULL : name;
-    Py_DECREF(name);
-    if (interp->monitoring_tool_names[tool] != expected) {
-        return 0;
-    }
-    unsigned long events = 0;
-    PyObject *set = pymonitoring_compat_call("get_events", "(i)", tool);
-    if (set != NULL) {
-        events = PyLong_AsUnsignedLong(set);
-        Py_DECREF(set);
-        for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
-            if ((interp->monitors.tools[e] >> tool & 1) != (events >> e & 1)) {
-                return 0;
-            }
-        }
-    }
-    else if (expected == NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
-        /* 3.12's later releases do not tell it of a tool that is not used. */
-        PyErr_Clear();
-    }
-    *listens |= events != 0;
-    /* The corners of the table. */
-    return PyErr_Occurred() == NULL
-        && (events >> PY_MONITORING_EVENT_PY_START & 1
-            || pymonitoring_compat_check_callback(
-                interp, tool, PY_MONITORING_EVENT_PY_START, probe))
-        && (events >> PY_MONITORING_EVENT_CALL & 1
-            || pymonitoring_compat_check_callback(
-                interp, tool, PY_MONITORING_EVENT_C_RAISE, probe));
-}
-
-/* Check that the tables are what sys.monitoring says.  -1 if there is no
-   memory to ask it, or if the warning is an exception. */
-static inline int
-pymonitoring_compat_check(PyInterpreterState *interp)
-{
-    PyObject *probe = PyList_New(0);
-    int listens = 0;
-    int good = probe != NULL
-        && pymonitoring_compat_constants() == 0
-        && pymonitoring_compat_check_size(interp)
-        && interp->last_restart_version <= interp->monitoring_version;
-    for (int tool = 0; good && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        good = pymonitoring_compat_check_tool(interp, tool, probe, &listens);
-    }
-    if (listens && interp->monitoring_version == 0) {
-        good = 0;
-    }
-    Py_XDECREF(probe);
-    if (PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        return -1;
-    }
-    PyErr_Clear();
-    if (good) {
-        pymonitoring_compat_status = listens ? PYMONITORING_COMPAT_GOOD
-                                             : PYMONITORING_COMPAT_IDLE;
-        return 0;
-    }
-    pymonitoring_compat_status = PYMONITORING_COMPAT_OFF;
-    return PyErr_WarnFormat(
-        PyExc_RuntimeWarning, 1,
-        "the monitoring tables of this Python %d.%d.%d are not where an "
-        "extension built for " PY_VERSION " looks for them: it signals no "
-        "events", (int)(Py_Version >> 24 & 0xFF),
-        (int)(Py_Version >> 16 & 0xFF), (int)(Py_Version >> 8 & 0xFF));
-}
-
-/* The tools that listen to the event now. */
-static inline uint8_t
-pymonitoring_compat_tools(PyInterpreterState *interp, int event)
-{
-    if (event == PY_MONITORING_EVENT_INSTRUCTION
-        || pymonitoring_compat_status == PYMONITORING_COMPAT_OFF)
-    {
-        return 0;
-    }
-    if (pymonitoring_compat_is_answer(event)) {
-        event = PY_MONITORING_EVENT_CALL;
-    }
-    return interp->monitors.tools[event] & PYMONITORING_COMPAT_TOOL_MASK;
-}
-
-static inline PyInterpreterState *
-pymonitoring_compat_interp(void)
-{
-    return PyThreadState_Get()->interp;
-}
-
-/* What changes with the events of any tool; never 0. */
-static inline uint64_t
-pymonitoring_compat_version(PyInterpreterState *interp)
-{
-    return interp->monitoring_version << 1 | 1;
-}
-
-/* What changes when disabled locations are to be forgotten. */
-static inline uint64_t
-pymonitoring_compat_restart_version(PyInterpreterState *interp)
-{
-    return interp->last_restart_version;
-}
-
-/* The callback of a tool for an event: a new reference, or NULL. */
-static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *tstate, int tool, int event)
-{
-    return Py_XNewRef(tstate->interp->monitoring_callables[tool][event]);
-}
-
-static inline void
-pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
-{
-    Py_CLEAR(tstate->interp->monitoring_callables[tool][event]);
-}
-
-/* ------ What an interpreter has: 3.13 and later ------ */
-
-#else
-
-/* The exported word that marks an interpreter with the series: an extension
-   that was built for a stock 3.13 may come to run on one. */
-#if defined(__GNUC__) && !defined(_WIN32)
-#  ifdef __cplusplus
-extern "C"
-#  else
-extern
-#  endif
-const uintptr_t _PyMonitoring_Version __attribute__((weak));
-#  define PYMONITORING_COMPAT_NATIVE() (&_PyMonitoring_Version != NULL)
-#else
-#  define PYMONITORING_COMPAT_NATIVE() 0
-#endif
-
-/* What changes with the events of any tool; never 0.  (The interpreter's low
-   bits are free, and asking for no states costs little.) */
-static inline uint64_t
-pymonitoring_compat_version(PyInterpreterState *Py_UNUSED(interp))
-{
-    uint64_t version = 0;
-    (void)PyMonitoring_EnterScope(NULL, &version, NULL, 0);
-    return version | 1;
-}
-
-/* Not needed: the functions find it. */
-static inline PyInterpreterState *
-pymonitoring_compat_interp(void)
-{
-    return NULL;
-}
-
-/* What changes when disabled locations are to be forgotten.  No more than this
-   is known of sys.monitoring.restart_events(). */
-static inline uint64_t
-pymonitoring_compat_restart_version(PyInterpreterState *interp)
-{
-    return pymonitoring_compat_version(interp);
-}
-
-/* The event whose tools get this one: the interpreter has no place for answers
-   among its states. */
-static inline uint8_t
-pymonitoring_compat_known(int event)
-{
-    if (pymonitoring_compat_is_answer(event)) {
-        return PYMONITORING_COMPAT_ANSWERS ? PY_MONITORING_EVENT_CALL
-                                           : PY_MONITORING_EVENT_INSTRUCTION;
-    }
-    return (uint8_t)event;
-}
-
-/* Write the tools that listen to each event now; return the version. */
-static inline uint64_t
-pymonitoring_compat_read(PyMonitoringState *states, const uint8_t *event_types,
-                         int length)
-{
-    uint64_t version = 0;
-    memset(states, 0, (size_t)length * sizeof(PyMonitoringState));
-    (void)PyMonitoring_EnterScope(states, &version, event_types, length);
-    return version | 1;
-}
-
-/* The tools that listen to the event now. */
-static inline uint8_t
-pymonitoring_compat_tools(PyInterpreterState *Py_UNUSED(interp), int event)
-{
-    PyMonitoringState state;
-    uint8_t event_type = pymonitoring_compat_known(event);
-    (void)pymonitoring_compat_read(&state, &event_type, 1);
-    return event_type == PY_MONITORING_EVENT_INSTRUCTION ? 0
-        : state.active & PYMONITORING_COMPAT_TOOL_MASK;
-}
-
-/* The function of the interpreter for the event. */
-static inline int
-pymonitoring_compat_native(PyMonitoringState *state,
-                           const pymonitoring_compat_event *event)
-{
-    PyObject *codelike = event->codelike;
-    int32_t offset = event->offset;
-    switch (event->id) {
-    case PY_MONITORING_EVENT_PY_START:
-        return PyMonitoring_FirePyStartEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_PY_RESUME:
-        return PyMonitoring_FirePyResumeEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_PY_RETURN:
-        return PyMonitoring_FirePyReturnEvent(state, codelike, offset,
-                                              event->arg1);
-    case PY_MONITORING_EVENT_PY_YIELD:
-        return PyMonitoring_FirePyYieldEvent(state, codelike, offset,
-                                             event->arg1);
-    case PY_MONITORING_EVENT_CALL:
-        return PyMonitoring_FireCallEvent(state, codelike, offset, event->arg1,
-                                          event->arg2);
-    case PY_MONITORING_EVENT_LINE:
-        return PyMonitoring_FireLineEvent(state, codelike, offset,
-                                          event->number);
-    case PY_MONITORING_EVENT_JUMP:
-        return PyMonitoring_FireJumpEvent(state, codelike, offset,
-                                          event->arg1);
-#if PY_VERSION_HEX >= 0x030E0000
-    case PY_MONITORING_EVENT_BRANCH_LEFT:
-        return PyMonitoring_FireBranchLeftEvent(state, codelike, offset,
-                                                event->arg1);
-    case PY_MONITORING_EVENT_BRANCH_RIGHT:
-        return PyMonitoring_FireBranchRightEvent(state, codelike, offset,
-                                                 event->arg1);
-#else
-    case PY_MONITORING_EVENT_BRANCH:
-        return PyMonitoring_FireBranchEvent(state, codelike, offset,
-                                            event->arg1);
-#endif
-    case PY_MONITORING_EVENT_C_RETURN:
-        return PyMonitoring_FireCReturnEvent(state, codelike, offset,
-                                             event->arg1);
-    case PY_MONITORING_EVENT_C_RAISE:
-        return PyMonitoring_FireCRaiseEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_PY_THROW:
-        return PyMonitoring_FirePyThrowEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_RAISE:
-        return PyMonitoring_FireRaiseEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_RERAISE:
-        return PyMonitoring_FireReraiseEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_EXCEPTION_HANDLED:
-        return PyMonitoring_FireExceptionHandledEvent(state, codelike, offset);
-    case PY_MONITORING_EVENT_PY_UNWIND:
-        return PyMonitoring_FirePyUnwindEvent(state, codelike, offset);
-    default:
-        return PyMonitoring_FireStopIterationEvent(state, codelike, offset,
-                                                   event->arg1);
-    }
-}
-
-#if PYMONITORING_COMPAT_ANSWERS
-
-/* The callback of a tool for an event: a new reference, or NULL, with an
-   exception set on error.  Only what replaces it is told of it, so it is taken
-   away and put back.  Threads do not come between, but audit hooks do: what is
-   registered meanwhile stays. */
-static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                             int event)
-{
-    const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
-    PyObject *callback = NULL;
-    PyObject *replace = pymonitoring_compat_attribute("register_callback");
-    PyObject *args[4] = {
-        NULL, PyLong_FromLong(tool), PyLong_FromLong(1L << event), Py_None,
-    };
-    if (replace != NULL && args[1] != NULL && args[2] != NULL) {
-        callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
-    }
-    if (callback != NULL && callback != Py_None) {
-        /* From here on no memory is needed. */
-        args[3] = callback;
-        PyObject *newer = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
-        if (newer != NULL && newer != Py_None) {
-            args[3] = newer;
-            Py_XDECREF(PyObject_Vectorcall(replace, args + 1, nargs, NULL));
-        }
-        Py_XDECREF(newer);
-    }
-    if (callback == Py_None || PyErr_Occurred()) {
-        Py_CLEAR(callback);
-    }
-    Py_XDECREF(replace);
-    Py_XDECREF(args[1]);
-    Py_XDECREF(args[2]);
-    return callback;
-}
-
-static inline void
-pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                                    int event)
-{
-    Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
-                                        1 << event, Py_None));
-}
-
-#endif
-
-#endif
-
-/* ------ Calling the tools ------ */
-
-#if PYMONITORING_COMPAT_ANSWERS
-
-/* Call the tools' callbacks.  Returns those that answered DISABLE, or -1. */
-static inline int
-pymonitoring_compat_call_callbacks(PyThreadState *tstate,
-                                   const pymonitoring_compat_event *event,
-                                   uint8_t tools)
-{
-    if (pymonitoring_compat_constants() < 0) {
-        return -1;
-    }
-    PyObject *missing = pymonitoring_compat_missing;
-    PyObject *args[5] = {
-        NULL, event->codelike, PyLong_FromLong(event->number),
-        event->arg1 ? event->arg1 : missing,
-        event->arg2 ? event->arg2 : missing,
-    };
-    if (args[2] == NULL) {
-        return -1;
-    }
-    int disabling = 0;
-    int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
-    tstate->tracing++;
-    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
-        if (!(tools >> tool & 1)) {
-            continue;
-        }
-        PyObject *callback = pymonitoring_compat_callback(tstate, tool,
-                                                          event->id);
-        if (callback == NULL) {
-            if (PyErr_Occurred()) {
-                disabling = -1;
-                break;
-            }
-            continue;
-        }
-        PyObject *res = PyObject_Vectorcall(
-            callback, args + 1,
-            (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(callback);
-        Py_XDECREF(res);
-        if (res == NULL) {
-            disabling = -1;
-            break;
-        }
-        if (res != pymonitoring_compat_disable) {
-            continue;
-        }
-        if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
-            /* Left in place, the callback would raise again and again. */
-            pymonitoring_compat_remove_callback(tstate, tool, event->id);
-            PyErr_Format(PyExc_ValueError,
-                         "Cannot disable %s events. Callback removed.",
-                         event->name);
-            disabling = -1;
-            break;
-        }
-        disabling |= 1 << tool;
-    }
-    tstate->tracing--;
-    tstate->what_event = old_what;
-    Py_DECREF(args[2]);
-    return disabling;
-}
-
-#endif
-
-#if PYMONITORING_COMPAT_TABLES
-#  define pymonitoring_compat_call_tools pymonitoring_compat_call_callbacks
-#else
-
-/* The same, by the interpreter's function where that has the arguments. */
-static inline int
-pymonitoring_compat_call_tools(PyThreadState *tstate,
-                               const pymonitoring_compat_event *event,
-                               uint8_t tools)
-{
-#if PYMONITORING_COMPAT_ANSWERS
-    if (pymonitoring_compat_is_answer(event->id)) {
-        return pymonitoring_compat_call_callbacks(tstate, event, tools);
-    }
-#else
-    (void)tstate;
-#endif
-    PyMonitoringState state = {tools, 0};
-    if (pymonitoring_compat_is_exception(event->id)) {
-        PyErr_SetRaisedException(Py_NewRef(event->arg1));
-    }
-    if (pymonitoring_compat_native(&state, event) < 0) {
-        return -1;
-    }
-    return tools & ~state.active;
-}
-
-#endif
-
-/* ------ Disabled locations ------ */
-
-/* Locks for what threads would otherwise write together. */
-#ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_LOCK(MUTEX) PyMutex_Lock(MUTEX)
-#  define PYMONITORING_COMPAT_UNLOCK(MUTEX) PyMutex_Unlock(MUTEX)
-#else
-#  define PYMONITORING_COMPAT_LOCK(MUTEX)
-#  define PYMONITORING_COMPAT_UNLOCK(MUTEX)
-#endif
-
-/* What one interpreter knows, in its dict.  For each tool that ever disabled
-   one: the name it had, and a dict from the id of a code-like to (weak
-   reference, dict of locations).  (An addition to a set may fail half
-   done.)  All extensions share it, each with its own copy of this header:
-   another layout, or another meaning, needs another key. */
-typedef struct {
-#ifdef Py_GIL_DISABLED
-    PyMutex mutex;
-#endif
-    uint64_t version;               /* that it holds for */
-    PyObject *get_tool;             /* sys.monitoring's */
-    PyObject *names[PYMONITORING_COMPAT_TOOLS];
-    PyObject *disabled[PYMONITORING_COMPAT_TOOLS];
-} pymonitoring_compat_locations;
-
-#define PYMONITORING_COMPAT_KEY "pymonitoring_compat 1"
-
-/* Did any location become disabled?  Until then nothing is looked up. */
-PYMONITORING_COMPAT_SHARED int pymonitoring_compat_any_disabled = 0;
-
-static inline int
-pymonitoring_compat_is_any_disabled(void)
-{
-#ifdef Py_GIL_DISABLED
-    return _Py_atomic_load_int_relaxed(&pymonitoring_compat_any_disabled);
-#else
-    return pymonitoring_compat_any_disabled;
-#endif
-}
-
-static inline void
-pymonitoring_compat_set_any_disabled(void)
-{
-#ifdef Py_GIL_DISABLED
-    _Py_atomic_store_int_relaxed(&pymonitoring_compat_any_disabled, 1);
-#else
-    pymonitoring_compat_any_disabled = 1;
-#endif
-}
-
-static inline void
-pymonitoring_compat_free_locations(PyObject *capsule)
-{
-    pymonitoring_compat_locations *locations =
-        (pymonitoring_compat_locations *)PyCapsule_GetPointer(
-            capsule, PYMONITORING_COMPAT_KEY);
-    Py_XDECREF(locations->get_tool);
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        Py_XDECREF(locations->names[tool]);
-        /* Weak references hold their dict. */
-        if (locations->disabled[tool] != NULL) {
-            PyDict_Clear(locations->disabled[tool]);
-            Py_DECREF(locations->disabled[tool]);
-        }
-    }
-    PyMem_Free(locations);
-}
-
-/* The locations of the interpreter; NULL with an exception set on error. */
-static inline pymonitoring_compat_locations *
-pymonitoring_compat_get_locations(PyInterpreterState *interp)
-{
-    PyObject *dict = PyInterpreterState_GetDict(interp);
-    PyObject *key = PyUnicode_FromString(PYMONITORING_COMPAT_KEY);
-    PyObject *capsule = NULL;
-    pymonitoring_compat_locations *locations = NULL;
-    if (dict == NULL || key == NULL) {
-        goto done;
-    }
-    capsule = pymonitoring_compat_get(dict, key);
-    if (capsule != NULL || PyErr_Occurred()) {
-        goto done;
-    }
-    locations = (pymonitoring_compat_locations *)PyMem_Calloc(
-        1, sizeof(pymonitoring_compat_locations));
-    if (locations == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    capsule = PyCapsule_New(locations, PYMONITORING_COMPAT_KEY,
-                            pymonitoring_compat_free_locations);
-    if (capsule == NULL) {
-        PyMem_Free(locations);
-        goto done;
-    }
-    locations->get_tool = pymonitoring_compat_attribute("get_tool");
-    if (locations->get_tool == NULL) {
-        Py_CLEAR(capsule);
-        goto done;
-    }
-    /* Another thread may have been first. */
-    Py_SETREF(capsule, Py_XNewRef(PyDict_SetDefault(dict, key, capsule)));
-done:
-    locations = NULL;
-    if (capsule != NULL) {
-        locations = (pymonitoring_compat_locations *)PyCapsule_GetPointer(
-            capsule, PYMONITORING_COMPAT_KEY);
-        Py_DECREF(capsule);         /* the dict keeps it */
-    }
-    else if (!PyErr_Occurred()) {
-        PyErr_NoMemory();
-    }
-    Py_XDECREF(key);
-    return locations;
-}
-
-/* The name of a tool, None for none: a new reference; NULL on error. */
-static inline PyObject *
-pymonitoring_compat_tool_name(pymonitoring_compat_locations *locations,
-                              int tool)
-{
-    PyObject *number = PyLong_FromLong(tool);
-    PyObject *name = number ? PyObject_CallOneArg(locations->get_tool, number)
-                            : NULL;
-    Py_XDECREF(number);
-    return name;
-}
-
-/* Forget what no longer holds, or return -1.  names gets new references to
-   those of the tools with locations: the last one may go with them, and what
-   its finalizer does must not find the lock held. */
-static inline int
-pymonitoring_compat_update_locations(PyInterpreterState *interp,
-                                     pymonitoring_compat_locations *locations,
-                                     PyObject **names)
-{
-    uint64_t version = pymonitoring_compat_restart_version(interp);
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        PyObject *dict = locations->disabled[tool];
-        if (dict == NULL || PyDict_GET_SIZE(dict) == 0) {
-            continue;
-        }
-        names[tool] = pymonitoring_compat_tool_name(locations, tool);
-        if (names[tool] == NULL) {
-            return -1;
-        }
-        if (version != locations->version
-            || names[tool] != locations->names[tool])
-        {
-            PyDict_Clear(dict);
-        }
-    }
-    locations->version = version;
-    return 0;
-}
-
-static inline void
-pymonitoring_compat_drop_names(PyObject **names)
-{
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        Py_XDECREF(names[tool]);
-    }
-}
-
-/* The weak reference of a code-like died: self is (dict, id). */
-static inline PyObject *
-pymonitoring_compat_forget(PyObject *self, PyObject *ref)
-{
-    PyObject *dict = PyTuple_GET_ITEM(self, 0);
-    PyObject *id = PyTuple_GET_ITEM(self, 1);
-    PyObject *entry = pymonitoring_compat_get(dict, id);
-    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref) {
-        (void)PyDict_DelItem(dict, id);
-    }
-    Py_XDECREF(entry);
-    /* Another thread may have been first. */
-    PyErr_Clear();
-    return Py_NewRef(Py_None);
-}
-
-static PyMethodDef pymonitoring_compat_forget_def = {
-    "forget", pymonitoring_compat_forget, METH_O, NULL
-};
-
-/* The dict of disabled locations of a code-like, to which location is added
-   unless it is NULL; NULL if there is none, with an exception set on error. */
-static inline PyObject *
-pymonitoring_compat_locations_of(PyObject *dict, PyObject *codelike,
-                                 PyObject *location)
-{
-    PyObject *result = NULL;
-    PyObject *self = NULL;
-    PyObject *callback = NULL;
-    PyObject *ref = NULL;
-    PyObject *entry = NULL;
-    PyObject *id = PyLong_FromVoidPtr(codelike);
-    if (id == NULL) {
-        return NULL;
-    }
-    entry = pymonitoring_compat_get(dict, id);
-    if (entry != NULL) {
-        /* An address may be used again. */
-        if (pymonitoring_compat_refers_to(PyTuple_GET_ITEM(entry, 0),
-                                          codelike))
-        {
-            result = Py_NewRef(PyTuple_GET_ITEM(entry, 1));
-            if (location != NULL
-                && PyDict_SetItem(result, location, Py_None) < 0)
-            {
-                Py_CLEAR(result);
-            }
-            goto done;
-        }
-        Py_CLEAR(entry);
-    }
-    if (location == NULL || PyErr_Occurred()) {
-        goto done;
-    }
-    if ((self = PyTuple_Pack(2, dict, id)) == NULL
-        || (callback = PyCFunction_New(&pymonitoring_compat_forget_def,
-                                       self)) == NULL
-        || (ref = PyWeakref_NewRef(codelike, callback)) == NULL
-        || (result = PyDict_New()) == NULL
-        || PyDict_SetItem(result, location, Py_None) < 0
-        || (entry = PyTuple_Pack(2, ref, result)) == NULL
-        || PyDict_SetItem(dict, id, entry) < 0)
-    {
-        Py_CLEAR(result);
-    }
-done:
-    Py_DECREF(id);
-    Py_XDECREF(self);
-    Py_XDECREF(callback);
-    Py_XDECREF(ref);
-    Py_XDECREF(entry);
-    return result;
-}
-
-static inline PyObject *
-pymonitoring_compat_location(const pymonitoring_compat_event *event)
-{
-    return PyLong_FromUnsignedLongLong(
-        (unsigned long long)event->id << 32 | (uint32_t)event->number);
-}
-
-/* Those of the tools for which the location is disabled; -1 on error. */
-static inline int
-pymonitoring_compat_disabled_tools(PyInterpreterState *interp,
-                                   const pymonitoring_compat_event *event,
-                                   uint8_t tools)
-{
-    int disabled = 0;
-    PyObject *names[PYMONITORING_COMPAT_TOOLS] = {NULL};
-    pymonitoring_compat_locations *locations =
-        pymonitoring_compat_get_locations(interp);
-    PyObject *location = pymonitoring_compat_location(event);
-    if (locations == NULL || location == NULL) {
-        Py_XDECREF(location);
-        return -1;
-    }
-    PYMONITORING_COMPAT_LOCK(&locations->mutex);
-    int err = pymonitoring_compat_update_locations(interp, locations,
-                                                   names);
-    for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        PyObject *dict = locations->disabled[tool];
-        if (!(tools >> tool & 1) || dict == NULL
-            || PyDict_GET_SIZE(dict) == 0)
-        {
-            continue;
-        }
-        PyObject *found = pymonitoring_compat_locations_of(
-            dict, event->codelike, NULL);
-        if (found != NULL && PyDict_Contains(found, location) > 0) {
-            disabled |= 1 << tool;
-        }
-        Py_XDECREF(found);
-        err = PyErr_Occurred() ? -1 : 0;
-    }
-    PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
-    pymonitoring_compat_drop_names(names);
-    Py_DECREF(location);
-    return err < 0 ? err : disabled;
-}
-
-/* Disable the location for the tools, or return -1. */
-static inline int
-pymonitoring_compat_disable_location(PyInterpreterState *interp,
-                                     const pymonitoring_compat_event *event,
-                                     uint8_t tools)
-{
-    PyObject *names[PYMONITORING_COMPAT_TOOLS] = {NULL};
-    pymonitoring_compat_locations *locations =
-        pymonitoring_compat_get_locations(interp);
-    PyObject *location = pymonitoring_compat_location(event);
-    if (locations == NULL || location == NULL) {
-        Py_XDECREF(location);
-        return -1;
-    }
-    PYMONITORING_COMPAT_LOCK(&locations->mutex);
-    int err = pymonitoring_compat_update_locations(interp, locations,
-                                                   names);
-    for (int tool = 0; !err && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        if (!(tools >> tool & 1)) {
-            continue;
-        }
-        PyObject **dict = &locations->disabled[tool];
-        err = -1;
-        if (names[tool] == NULL) {
-            names[tool] = pymonitoring_compat_tool_name(locations, tool);
-        }
-        if (*dict == NULL) {
-            *dict = PyDict_New();
-        }
-        if (names[tool] != NULL && *dict != NULL) {
-            PyObject *old = locations->names[tool];
-            locations->names[tool] = names[tool];
-            names[tool] = old;
-            PyObject *found = pymonitoring_compat_locations_of(
-                *dict, event->codelike, location);
-            err = found != NULL ? 0 : -1;
-            Py_XDECREF(found);
-        }
-    }
-    PYMONITORING_COMPAT_UNLOCK(&locations->mutex);
-    pymonitoring_compat_drop_names(names);
-    pymonitoring_compat_set_any_disabled();
-    Py_DECREF(location);
-    return err;
 }
 
 /* ------ The pending exception ------ */
@@ -1142,41 +320,728 @@ pymonitoring_compat_chain(PyObject *pending)
     PyErr_SetRaisedException(raised);
 }
 
+/* ------ What an interpreter has: 3.12 ------ */
+
+#if PYMONITORING_COMPAT_TABLES
+
+/* What is known of the tables: nothing yet, that they are where they should be
+   as far as idle ones show it, that they are, or that they are not.  It is a
+   memory of what was found and nothing else: who compares again finds the
+   same, be it another thread or interpreter. */
+enum {
+    PYMONITORING_COMPAT_UNKNOWN,
+    PYMONITORING_COMPAT_IDLE,
+    PYMONITORING_COMPAT_GOOD,
+    PYMONITORING_COMPAT_OFF
+};
+PYMONITORING_COMPAT_SHARED int pymonitoring_compat_status =
+    PYMONITORING_COMPAT_UNKNOWN;
+
+/* Is the interpreter's structure as large as it should be?  Its first thread
+   is at its end; asked first, so that nothing behind it is read. */
+static inline int
+pymonitoring_compat_check_size(PyInterpreterState *interp)
+{
+    const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
+    int good = 1;
+    for (PyThreadState *thread = PyInterpreterState_ThreadHead(interp);
+         thread != NULL; thread = PyThreadState_Next(thread))
+    {
+        uintptr_t offset = (uintptr_t)thread - (uintptr_t)interp;
+        if (offset == expected) {
+            return 1;
+        }
+        /* Others are allocated, somewhere else. */
+        if (offset + 0x10000 - expected < 0x20000) {
+            good = 0;
+        }
+    }
+    return good;
+}
+
+/* Is the table of callbacks where it should be?  -1 on error. */
+static inline int
+pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
+{
+    const int tool = PYMONITORING_COMPAT_TOOLS - 1;
+    const int event = PY_MONITORING_EVENT_C_RAISE;
+    PyObject **slot = &interp->monitoring_callables[tool][event];
+    PyObject *probe = PyList_New(0);
+    PyObject *old = probe ? pymonitoring_compat_call(
+        "register_callback", "(iiO)", tool, 1 << event, probe) : NULL;
+    int good = -1;
+    /* Audit hooks run before it is registered, and nothing until it is gone
+       again, which needs no memory. */
+    if (old != NULL && *slot == probe) {
+        *slot = old == Py_None ? NULL : Py_NewRef(old);
+        Py_DECREF(probe);
+        good = 1;
+    }
+    else if (old != NULL) {
+        PyObject *none = pymonitoring_compat_call(
+            "register_callback", "(iiO)", tool, 1 << event, old);
+        Py_XDECREF(none);
+        good = none ? 0 : -1;
+    }
+    Py_XDECREF(old);
+    Py_XDECREF(probe);
+    return good;
+}
+
+/* Compare what the tables hold of one tool with what sys.monitoring says.
+   -1 on error. */
+static inline int
+pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
+{
+    PyObject *name = pymonitoring_compat_call("get_tool", "(i)", tool);
+    if (name == NULL) {
+        return -1;
+    }
+    PyObject *expected = name == Py_None ? NULL : name;
+    Py_DECREF(name);
+    if (interp->monitoring_tool_names[tool] != expected) {
+        return 0;
+    }
+    PyObject *set = pymonitoring_compat_call("get_events", "(i)", tool);
+    if (set == NULL) {
+        /* 3.12's later releases refuse it for a tool that is not used. */
+        if (expected != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 1;
+    }
+    unsigned long events = PyLong_AsUnsignedLong(set);
+    Py_DECREF(set);
+    for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
+        if ((interp->monitors.tools[e] >> tool & 1) != (events >> e & 1)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Does any tool listen, as the tables have it? */
+static inline int
+pymonitoring_compat_listens(PyThreadState *tstate)
+{
+    static const _Py_GlobalMonitors idle = {{0}};
+    const _Py_GlobalMonitors *monitors = &tstate->interp->monitors;
+    int tools = 0;
+    if (memcmp(monitors, &idle, sizeof(idle)) != 0) {
+        for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
+            tools |= monitors->tools[e];
+        }
+    }
+    return (tools & PYMONITORING_COMPAT_TOOL_MASK) != 0;
+}
+
+/* Compare the tables with what sys.monitoring says.  Return the status that
+   they have then; -1 on error. */
+static inline int
+pymonitoring_compat_compare(PyThreadState *tstate)
+{
+    PyInterpreterState *interp = tstate->interp;
+    int good = pymonitoring_compat_check_size(interp)
+        && interp->last_restart_version <= interp->monitoring_version;
+    for (int tool = 0; good > 0 && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
+        good = pymonitoring_compat_check_tool(interp, tool);
+    }
+    if (good > 0) {
+        if (!pymonitoring_compat_listens(tstate)) {
+            return PYMONITORING_COMPAT_IDLE;
+        }
+        good = interp->monitoring_version != 0
+            ? pymonitoring_compat_check_callbacks(interp) : 0;
+    }
+    return good < 0 ? -1
+        : good ? PYMONITORING_COMPAT_GOOD : PYMONITORING_COMPAT_OFF;
+}
+
+/* The status of the tables, compared at first use and when a tool first
+   listens; -1 on error. */
+static inline int
+pymonitoring_compat_check(PyThreadState *tstate)
+{
+    int status = pymonitoring_compat_status;
+    if (status == PYMONITORING_COMPAT_GOOD || status == PYMONITORING_COMPAT_OFF
+        || (status == PYMONITORING_COMPAT_IDLE
+            && !pymonitoring_compat_listens(tstate)))
+    {
+        return status;
+    }
+    /* An audit hook may run a producer: in it nothing is asked, as in a
+       callback, where events do nothing.  At the end of the interpreter there
+       is nobody to ask. */
+    if (tstate->tracing || PySys_GetObject("monitoring") == Py_None) {
+        return PYMONITORING_COMPAT_UNKNOWN;
+    }
+    PyObject *pending = PyErr_GetRaisedException();
+    tstate->tracing++;
+    status = pymonitoring_compat_compare(tstate);
+    tstate->tracing--;
+    if (status >= 0) {
+        pymonitoring_compat_status = status;
+    }
+    if (status == PYMONITORING_COMPAT_OFF
+        && PyErr_WarnFormat(
+            PyExc_RuntimeWarning, 1,
+            "the monitoring tables of this Python %d.%d.%d are not where an "
+            "extension built for " PY_VERSION " looks for them: it signals no "
+            "events", (int)(Py_Version >> 24 & 0xFF),
+            (int)(Py_Version >> 16 & 0xFF), (int)(Py_Version >> 8 & 0xFF)) < 0)
+    {
+        status = -1;
+    }
+    if (status < 0) {
+        pymonitoring_compat_chain(pending);
+    }
+    else {
+        PyErr_SetRaisedException(pending);
+    }
+    return status;
+}
+
+/* What changes with the events of any tool; never 0. */
+static inline uint64_t
+pymonitoring_compat_version(void)
+{
+    return PyThreadState_Get()->interp->monitoring_version << 1 | 1;
+}
+
+/* What changes when disabled locations are to be forgotten. */
+static inline uint64_t
+pymonitoring_compat_restart_version(void)
+{
+    return PyThreadState_Get()->interp->last_restart_version;
+}
+
+/* The tools that listen to the event now. */
+static inline uint8_t
+pymonitoring_compat_tools(PyThreadState *tstate, int event)
+{
+    event = pymonitoring_compat_base_event(event);
+    return event == PY_MONITORING_EVENT_INSTRUCTION ? 0
+        : tstate->interp->monitors.tools[event] & PYMONITORING_COMPAT_TOOL_MASK;
+}
+
+/* Write the states, and the version that they are written for: 0 if that is not
+   known yet. */
+static inline int
+pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
+                         const uint8_t *event_types, Py_ssize_t length)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    int status = pymonitoring_compat_check(tstate);
+    memset(state_array, 0, (size_t)length * sizeof(*state_array));
+    if (status == PYMONITORING_COMPAT_GOOD) {
+        for (Py_ssize_t i = 0; i < length; i++) {
+            state_array[i].active = pymonitoring_compat_tools(tstate,
+                                                              event_types[i]);
+        }
+    }
+    *version = status > PYMONITORING_COMPAT_UNKNOWN
+               ? pymonitoring_compat_version() : 0;
+    return status < 0 ? -1 : 0;
+}
+
+/* The callback of a tool for an event: a new reference, or NULL. */
+static inline PyObject *
+pymonitoring_compat_callback(PyThreadState *tstate, int tool, int event)
+{
+    return Py_XNewRef(tstate->interp->monitoring_callables[tool][event]);
+}
+
+static inline void
+pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
+{
+    Py_CLEAR(tstate->interp->monitoring_callables[tool][event]);
+}
+
+#define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+
+#else
+
+/* ------ What an interpreter has: 3.13 and later ------ */
+
+/* What an interpreter with the series has beside these: an extension that was
+   built for a stock 3.13 may come to run on one, and is then to CALL that. */
+#if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
+#  ifdef __APPLE__
+#    define PYMONITORING_COMPAT_WEAK __attribute__((weak_import))
+#  else
+#    define PYMONITORING_COMPAT_WEAK __attribute__((weak))
+#  endif
+#  ifdef __cplusplus
+extern "C" {
+#  endif
+PyAPI_FUNC(int) _PyMonitoring_FireCallReturnEvent(
+    PyMonitoringState *state, PyObject *codelike, int32_t offset,
+    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(int) _PyMonitoring_FireCallRaiseEvent(
+    PyMonitoringState *state, PyObject *codelike, int32_t offset,
+    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
+    PyMonitoringState *call_state, PyMonitoringState *c_return_state,
+    PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
+    PyObject *callable, PyObject *const *args, size_t nargsf,
+    PyObject *kwnames) PYMONITORING_COMPAT_WEAK;
+#  ifdef __cplusplus
+}
+#  endif
+#  undef PYMONITORING_COMPAT_WEAK
+#  define PYMONITORING_COMPAT_IF_NATIVE(CALL) \
+    if (&_PyMonitoring_Vectorcall != NULL) { \
+        return CALL; \
+    }
+#else
+#  define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#endif
+
+/* What changes with the events of any tool; never 0.  (The interpreter's low
+   bits are free, and asking for no states costs little.) */
+static inline uint64_t
+pymonitoring_compat_version(void)
+{
+    uint64_t version = 0;
+    (void)PyMonitoring_EnterScope(NULL, &version, NULL, 0);
+    return version | 1;
+}
+
+/* What changes when disabled locations are to be forgotten.  No more than this
+   is known of sys.monitoring.restart_events(). */
+static inline uint64_t
+pymonitoring_compat_restart_version(void)
+{
+    return pymonitoring_compat_version();
+}
+
+/* The tools that listen to the event now. */
+static inline uint8_t
+pymonitoring_compat_tools(PyThreadState *Py_UNUSED(tstate), int event)
+{
+    PyMonitoringState state = {0, 0};
+    uint8_t type = pymonitoring_compat_base_event(event);
+    uint64_t version = 0;
+    (void)PyMonitoring_EnterScope(&state, &version, &type, 1);
+    return type == PY_MONITORING_EVENT_INSTRUCTION
+        ? 0 : state.active & PYMONITORING_COMPAT_TOOL_MASK;
+}
+
+/* Does any tool listen? */
+static inline int
+pymonitoring_compat_listens(PyThreadState *tstate)
+{
+    uint8_t tools = 0;
+    for (int event = 0; event < PY_MONITORING_EVENT_C_RETURN; event++) {
+        tools |= pymonitoring_compat_tools(tstate, event);
+    }
+    return tools != 0;
+}
+
+/* Write the states, and the version that they are written for. */
+static inline int
+pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
+                         const uint8_t *event_types, Py_ssize_t length)
+{
+    /* The interpreter has no place for C_RETURN and C_RAISE, and does not write
+       as threads may read. */
+    PyMonitoringState states[32];
+    uint8_t types[32];
+    int at_once = length <= (Py_ssize_t)sizeof(types);
+    uint64_t current = 0;
+    for (Py_ssize_t i = 0; at_once && i < length; i++) {
+        types[i] = pymonitoring_compat_base_event(event_types[i]);
+    }
+    memset(states, 0, sizeof(states));
+    (void)PyMonitoring_EnterScope(states, &current, types,
+                                  at_once ? length : 0);
+    *version = current | 1;
+    for (Py_ssize_t i = 0; i < length; i++) {
+        uint8_t tools =
+            !at_once ? pymonitoring_compat_tools(NULL, event_types[i])
+            : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
+            : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
+        PYMONITORING_COMPAT_STORE(&state_array[i].active, tools);
+        PYMONITORING_COMPAT_STORE(&state_array[i].opaque, 0);
+    }
+    return 0;
+}
+
+/* The function of the interpreter for an event other than C_RETURN and
+   C_RAISE. */
+static inline int
+pymonitoring_compat_native(PyMonitoringState *state,
+                           const pymonitoring_compat_event *event)
+{
+    if (event->plain != NULL) {
+        return event->plain(state, event->codelike, event->offset);
+    }
+    if (event->value != NULL) {
+        return event->value(state, event->codelike, event->offset,
+                            event->arg1);
+    }
+    if (event->id == PY_MONITORING_EVENT_LINE) {
+        return PyMonitoring_FireLineEvent(state, event->codelike,
+                                          event->offset, event->number);
+    }
+    return PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
+                                      event->arg1, event->arg2);
+}
+
+#if PYMONITORING_COMPAT_GIL
+
+/* The callback of a tool for an event: a new reference, or NULL, with an
+   exception set on error.  Only what replaces it is given it, so it is taken
+   away and put back.  Threads do not come between, but audit hooks do: what is
+   registered meanwhile stays. */
+static inline PyObject *
+pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
+                             int event)
+{
+    const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
+    PyObject *callback = NULL;
+    PyObject *replace = pymonitoring_compat_attribute("register_callback");
+    PyObject *args[4] = {
+        NULL, PyLong_FromLong(tool), PyLong_FromLong(1L << event), Py_None,
+    };
+    if (replace != NULL && args[1] != NULL && args[2] != NULL) {
+        callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
+    }
+    if (callback != NULL && callback != Py_None) {
+        /* From here on no memory is needed. */
+        args[3] = callback;
+        PyObject *newer = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
+        if (newer != NULL && newer != Py_None) {
+            args[3] = newer;
+            Py_XDECREF(PyObject_Vectorcall(replace, args + 1, nargs, NULL));
+        }
+        Py_XDECREF(newer);
+    }
+    if (callback == Py_None || PyErr_Occurred()) {
+        Py_CLEAR(callback);
+    }
+    Py_XDECREF(replace);
+    Py_XDECREF(args[1]);
+    Py_XDECREF(args[2]);
+    return callback;
+}
+
+static inline void
+pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
+                                    int event)
+{
+    Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
+                                        1 << event, Py_None));
+}
+
+#endif
+
+#endif
+
+/* ------ Calling the tools ------ */
+
+#if PYMONITORING_COMPAT_GIL
+
+/* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
+PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_DISABLE = NULL;
+PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_MISSING = NULL;
+
+static inline int
+pymonitoring_compat_constants(void)
+{
+    if (pymonitoring_compat_DISABLE == NULL) {
+        pymonitoring_compat_DISABLE = pymonitoring_compat_attribute("DISABLE");
+    }
+    if (pymonitoring_compat_MISSING == NULL) {
+        pymonitoring_compat_MISSING = pymonitoring_compat_attribute("MISSING");
+    }
+    return pymonitoring_compat_DISABLE != NULL
+           && pymonitoring_compat_MISSING != NULL ? 0 : -1;
+}
+
+/* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
+static inline int
+pymonitoring_compat_call_callbacks(PyThreadState *tstate,
+                                   const pymonitoring_compat_event *event,
+                                   uint8_t tools)
+{
+    if (pymonitoring_compat_constants() < 0) {
+        return -1;
+    }
+    PyObject *missing = pymonitoring_compat_MISSING;
+    PyObject *args[5] = {
+        NULL, event->codelike, PyLong_FromLong(event->number),
+        event->arg1 ? event->arg1 : missing,
+        event->arg2 ? event->arg2 : missing,
+    };
+    if (args[2] == NULL) {
+        return -1;
+    }
+    int disabling = 0;
+    int old_what = tstate->what_event;
+    /* No frame's f_lineno may be set: none is at a line of this event. */
+    tstate->what_event = -1;
+    tstate->tracing++;
+    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
+        if (!(tools >> tool & 1)) {
+            continue;
+        }
+        PyObject *callback = pymonitoring_compat_callback(tstate, tool,
+                                                          event->id);
+        if (callback == NULL) {
+            if (PyErr_Occurred()) {
+                disabling = -1;
+                break;
+            }
+            continue;
+        }
+        PyObject *res = PyObject_Vectorcall(
+            callback, args + 1,
+            (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(callback);
+        Py_XDECREF(res);
+        if (res == NULL) {
+            disabling = -1;
+            break;
+        }
+        if (res != pymonitoring_compat_DISABLE) {
+            continue;
+        }
+        if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
+            /* Left in place, the callback would raise again and again. */
+            pymonitoring_compat_remove_callback(tstate, tool, event->id);
+            PyErr_Format(PyExc_ValueError,
+                         "Cannot disable %s events. Callback removed.",
+                         event->name);
+            disabling = -1;
+            break;
+        }
+        disabling |= 1 << tool;
+    }
+    tstate->tracing--;
+    tstate->what_event = old_what;
+    Py_DECREF(args[2]);
+    return disabling;
+}
+
+#endif
+
+#if PYMONITORING_COMPAT_TABLES
+#  define pymonitoring_compat_call_tools pymonitoring_compat_call_callbacks
+#else
+
+/* The same, by the interpreter's function where that has the arguments. */
+static inline int
+pymonitoring_compat_call_tools(PyThreadState *tstate,
+                               const pymonitoring_compat_event *event,
+                               uint8_t tools)
+{
+#if PYMONITORING_COMPAT_GIL
+    if (event->id >= PY_MONITORING_EVENT_C_RETURN) {
+        return pymonitoring_compat_call_callbacks(tstate, event, tools);
+    }
+#else
+    (void)tstate;
+#endif
+    PyMonitoringState state = {tools, 0};
+    if (event->plain != NULL && event->nargs == 3) {
+        PyErr_SetRaisedException(Py_NewRef(event->arg1));
+    }
+    if (pymonitoring_compat_native(&state, event) < 0) {
+        return -1;
+    }
+    return tools & ~state.active;
+}
+
+#endif
+
+/* ------ Disabled locations ------ */
+
+/* Did any location become disabled?  Until then nothing is looked up. */
+PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_any_disabled = 0;
+
+/* What is disabled in the interpreter, in its dict: a tuple of the version for
+   which it holds and a dict {id of a code-like: (weak reference, {location:
+   tools})}.  All extensions share it, each with its own copy of this header:
+   another layout, or another meaning, needs another key.
+
+   Return a new reference to the dict, or NULL. */
+#define PYMONITORING_COMPAT_KEY "pymonitoring_compat 2"
+
+static inline PyObject *
+pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
+{
+    PyObject *key = PyUnicode_FromString(PYMONITORING_COMPAT_KEY);
+    PyObject *version = PyLong_FromUnsignedLongLong(
+        pymonitoring_compat_restart_version());
+    PyObject *pair = NULL;
+    PyObject *disabled = NULL;
+    if (key != NULL && version != NULL) {
+        pair = pymonitoring_compat_get(interpreter_dict, key);
+        if ((pair == NULL && !PyErr_Occurred())
+            || (pair != NULL && PyObject_RichCompareBool(
+                PyTuple_GET_ITEM(pair, 0), version, Py_NE) > 0))
+        {
+            Py_XSETREF(pair, Py_BuildValue("(O{})", version));
+            if (pair != NULL
+                && PyDict_SetItem(interpreter_dict, key, pair) < 0)
+            {
+                Py_CLEAR(pair);
+            }
+        }
+    }
+    if (pair != NULL) {
+        disabled = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_XDECREF(pair);
+    Py_XDECREF(key);
+    Py_XDECREF(version);
+    return disabled;
+}
+
+/* The weak reference of a code-like died: self is the id. */
+static inline PyObject *
+pymonitoring_compat_forget(PyObject *self, PyObject *ref)
+{
+    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *disabled = dict ? pymonitoring_compat_all_disabled(dict) : NULL;
+    PyObject *entry = disabled ? pymonitoring_compat_get(disabled, self) : NULL;
+    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref
+        && pymonitoring_compat_referent(ref) == NULL)
+    {
+        (void)PyDict_DelItem(disabled, self);
+    }
+    Py_XDECREF(entry);
+    Py_XDECREF(disabled);
+    /* It may stay: its reference shows that it is dead. */
+    PyErr_Clear();
+    return Py_NewRef(Py_None);
+}
+
+static PyMethodDef pymonitoring_compat_forget_def = {
+    "forget", pymonitoring_compat_forget, METH_O, NULL
+};
+
+static inline int
+pymonitoring_compat_disable_in(PyObject *interpreter_dict,
+                               const pymonitoring_compat_event *event,
+                               int more)
+{
+    int tools = -1;
+    PyObject *disabled = pymonitoring_compat_all_disabled(interpreter_dict);
+    PyObject *id = PyLong_FromVoidPtr(event->codelike);
+    PyObject *location = PyLong_FromUnsignedLongLong(
+        (unsigned long long)pymonitoring_compat_base_event(event->id) << 32
+        | (uint32_t)event->number);
+    PyObject *entry = NULL;
+    PyObject *value = NULL;
+    PyObject *callback = NULL;
+    PyObject *ref = NULL;
+    if (disabled == NULL || id == NULL || location == NULL) {
+        goto done;
+    }
+    entry = pymonitoring_compat_get(disabled, id);
+    /* An address may be used again. */
+    if (entry != NULL && pymonitoring_compat_referent(
+            PyTuple_GET_ITEM(entry, 0)) != event->codelike)
+    {
+        Py_CLEAR(entry);
+    }
+    if (entry != NULL) {
+        value = pymonitoring_compat_get(PyTuple_GET_ITEM(entry, 1), location);
+    }
+    if (PyErr_Occurred()) {
+        goto done;
+    }
+    tools = value ? (int)PyLong_AsLong(value) : 0;
+    if ((more & ~tools) == 0) {
+        goto done;
+    }
+    tools |= more;
+    Py_XSETREF(value, PyLong_FromLong(tools));
+    if (value == NULL) {
+        tools = -1;
+    }
+    else if (entry != NULL) {
+        if (PyDict_SetItem(PyTuple_GET_ITEM(entry, 1), location, value) < 0) {
+            tools = -1;
+        }
+    }
+    else if ((callback = PyCFunction_New(&pymonitoring_compat_forget_def,
+                                         id)) == NULL
+             || (ref = PyWeakref_NewRef(event->codelike, callback)) == NULL
+             || (entry = Py_BuildValue("(O{OO})", ref, location,
+                                       value)) == NULL
+             || PyDict_SetItem(disabled, id, entry) < 0)
+    {
+        tools = -1;
+    }
+done:
+    Py_XDECREF(disabled);
+    Py_XDECREF(id);
+    Py_XDECREF(location);
+    Py_XDECREF(entry);
+    Py_XDECREF(value);
+    Py_XDECREF(callback);
+    Py_XDECREF(ref);
+    return tools;
+}
+
+/* Disable the location of the event for more tools, none or more.  Return the
+   tools for which it is disabled; -1 on error. */
+static inline int
+pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
+{
+    int tools;
+    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    if (dict == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+#ifdef Py_GIL_DISABLED
+    Py_BEGIN_CRITICAL_SECTION(dict);
+#endif
+    tools = pymonitoring_compat_disable_in(dict, event, more);
+#ifdef Py_GIL_DISABLED
+    Py_END_CRITICAL_SECTION();
+#endif
+    return tools;
+}
+
 /* ------ Firing ------ */
 
-/* Tell the tools of an event whose arguments are good.  Called, and returns
+/* Call the tools for an event whose arguments are good.  Called, and returns
    when there is no error, without an exception set. */
 static inline int
-pymonitoring_compat_tell(PyThreadState *tstate, PyMonitoringState *state,
-                         pymonitoring_compat_event *event, uint8_t tools)
+pymonitoring_compat_dispatch(PyThreadState *tstate, PyMonitoringState *state,
+                             const pymonitoring_compat_event *event,
+                             uint8_t tools)
 {
-    int can_disable = PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id);
-    int disabled = 0;
-    if (can_disable && pymonitoring_compat_is_any_disabled()) {
-        disabled = pymonitoring_compat_disabled_tools(tstate->interp, event,
-                                                      tools);
+    int base = pymonitoring_compat_base_event(event->id);
+    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(base)
+        && PYMONITORING_COMPAT_LOAD(&pymonitoring_compat_any_disabled))
+    {
+        int disabled = pymonitoring_compat_disable(event, 0);
         if (disabled < 0) {
             return -1;
         }
+        tools &= (uint8_t)~disabled;
     }
-    event->disabled = (uint8_t)disabled;
-    event->told = tools & (uint8_t)~disabled;
-    if (event->told == 0) {
-        return 0;
-    }
-    disabled = pymonitoring_compat_call_tools(tstate, event, event->told);
-    if (disabled <= 0) {
-        return disabled;
+    int disabling = tools
+        ? pymonitoring_compat_call_tools(tstate, event, tools) : 0;
+    if (disabling <= 0) {
+        return disabling;
     }
     if (Py_TYPE(event->codelike)->tp_weaklistoffset != 0) {
-        return pymonitoring_compat_disable_location(tstate->interp, event,
-                                                    (uint8_t)disabled);
+        PYMONITORING_COMPAT_STORE(&pymonitoring_compat_any_disabled, 1);
+        return pymonitoring_compat_disable(event, disabling) < 0 ? -1 : 0;
     }
     /* For the state, until it is next written. */
 #ifdef Py_GIL_DISABLED
-    (void)_Py_atomic_and_uint8(&state->active, (uint8_t)~disabled);
+    (void)_Py_atomic_and_uint8(&state->active, (uint8_t)~disabling);
 #else
-    state->active &= (uint8_t)~disabled;
+    state->active &= (uint8_t)~disabling;
 #endif
     return 0;
 }
@@ -1185,21 +1050,18 @@ static inline int
 pymonitoring_compat_fire(PyMonitoringState *state,
                          pymonitoring_compat_event *event)
 {
-#if !PYMONITORING_COMPAT_TABLES
-    if (PYMONITORING_COMPAT_NATIVE()) {
-        return pymonitoring_compat_native(state, event);
-    }
-#endif
+    PYMONITORING_COMPAT_IF_NATIVE(pymonitoring_compat_native(state, event))
     PyThreadState *tstate = PyThreadState_Get();
     if (tstate->tracing) {
         return 0;
     }
     uint8_t tools = PYMONITORING_COMPAT_ACTIVE(state)
-                    & pymonitoring_compat_tools(tstate->interp, event->id);
+                    & pymonitoring_compat_tools(tstate, event->id);
     if (tools == 0) {
         return 0;
     }
     int err = -1;
+    int is_exception = event->id == PY_MONITORING_EVENT_C_RAISE;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
     if (event->offset < 0) {
@@ -1208,15 +1070,14 @@ pymonitoring_compat_fire(PyMonitoringState *state,
                      event->name, (int)event->offset);
         goto done;
     }
-    if (pymonitoring_compat_is_exception(event->id)) {
-        if (pending == NULL) {
-            PyErr_Format(PyExc_ValueError,
-                         "Firing event %d with no exception set", event->id);
-            goto done;
-        }
-        if (!pymonitoring_compat_is_answer(event->id)) {
-            event->arg1 = pending;
-        }
+    if (event->nargs == 3 && event->arg1 == NULL) {
+        event->arg1 = pending;
+        is_exception = 1;
+    }
+    if (is_exception && pending == NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "Firing event %d with no exception set", event->id);
+        goto done;
     }
     if (event->id == PY_MONITORING_EVENT_STOP_ITERATION
         && !PyObject_TypeCheck(event->arg1,
@@ -1228,7 +1089,7 @@ pymonitoring_compat_fire(PyMonitoringState *state,
             goto done;
         }
     }
-    err = pymonitoring_compat_tell(tstate, state, event, tools);
+    err = pymonitoring_compat_dispatch(tstate, state, event, tools);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
@@ -1240,242 +1101,6 @@ done:
     return err;
 }
 
-/* ------ Answers to calls: C_RETURN and C_RAISE ------ */
-
-#if PYMONITORING_COMPAT_ANSWERS
-
-/* Was any call kept for its answer?  Until then scopes are not counted. */
-PYMONITORING_COMPAT_SHARED int pymonitoring_compat_any_call = 0;
-
-/* What is kept of the calls of a thread, whose scopes may never be exited. */
-#define PYMONITORING_COMPAT_MOST_CALLS 10000
-
-/* The tools that want answers, as far as it is known. */
-static inline uint8_t
-pymonitoring_compat_answer_tools(PyInterpreterState *interp)
-{
-#if PYMONITORING_COMPAT_TABLES
-    uint8_t tools = 0;
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        PyObject **callbacks = interp->monitoring_callables[tool];
-        if (callbacks[PY_MONITORING_EVENT_C_RETURN] != NULL
-            || callbacks[PY_MONITORING_EVENT_C_RAISE] != NULL)
-        {
-            tools |= (uint8_t)(1 << tool);
-        }
-    }
-    return tools;
-#else
-    return pymonitoring_compat_tools(interp, PY_MONITORING_EVENT_CALL);
-#endif
-}
-
-/* What this thread's calls wait in, a borrowed reference: a list of the depth
-   of scopes and a tuple (reference to the code-like, [callable, argument],
-   depth, tools that disabled the CALL) for each.  NULL with an exception set
-   on error.  Each extension has its own: they do not begin to count scopes at
-   the same time. */
-static inline PyObject *
-pymonitoring_compat_calls(void)
-{
-    PyObject *dict = PyThreadState_GetDict();
-    PyObject *key = PyLong_FromVoidPtr(&pymonitoring_compat_any_call);
-    PyObject *calls = NULL;
-    if (dict != NULL && key != NULL) {
-        calls = PyDict_GetItemWithError(dict, key);
-        if (calls == NULL && !PyErr_Occurred()) {
-            calls = Py_BuildValue("[i]", 0);
-            if (calls != NULL) {
-                int err = PyDict_SetItem(dict, key, calls);
-                Py_DECREF(calls);   /* the dict keeps it */
-                calls = err < 0 ? NULL : calls;
-            }
-        }
-    }
-    Py_XDECREF(key);
-    if (calls == NULL && !PyErr_Occurred()) {
-        PyErr_NoMemory();
-    }
-    return calls;
-}
-
-static inline long
-pymonitoring_compat_depth(PyObject *calls)
-{
-    return PyLong_AsLong(PyList_GET_ITEM(calls, 0));
-}
-
-/* The innermost scope is entered (change 1) or exited (-1), and what waits in
-   one that is exited dropped.  Keeps an exception that is set. */
-static inline void
-pymonitoring_compat_count_scope(PyInterpreterState *interp, int change)
-{
-    PyObject *pending = PyErr_GetRaisedException();
-    PyObject *calls = pymonitoring_compat_calls();
-    if (calls != NULL) {
-        int wanted = pymonitoring_compat_answer_tools(interp) != 0;
-        long depth = pymonitoring_compat_depth(calls);
-        Py_ssize_t size = PyList_GET_SIZE(calls);
-        Py_ssize_t keep = wanted ? size : 1;
-        while (change < 0 && keep > 1) {
-            PyObject *call = PyList_GET_ITEM(calls, keep - 1);
-            if (PyLong_AsLong(PyTuple_GET_ITEM(call, 2)) < depth) {
-                break;
-            }
-            keep--;
-        }
-        depth = wanted ? Py_MAX(depth + change, 0) : 0;
-        PyObject *number = PyLong_FromLong(depth);
-        if (number != NULL) {
-            (void)PyList_SetItem(calls, 0, number);
-        }
-        (void)PyList_SetSlice(calls, keep, size, NULL);
-    }
-    PyErr_SetRaisedException(pending);
-}
-
-/* The weak reference of a code-like died: self is [callable, argument]. */
-static inline PyObject *
-pymonitoring_compat_drop_call(PyObject *self, PyObject *Py_UNUSED(ref))
-{
-    return PyList_SetSlice(self, 0, 2, NULL) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyMethodDef pymonitoring_compat_drop_call_def = {
-    "drop_call", pymonitoring_compat_drop_call, METH_O, NULL
-};
-
-/* What stands for a code-like among the calls: a new reference. */
-static inline PyObject *
-pymonitoring_compat_call_ref(PyObject *codelike, PyObject *kept)
-{
-    if (Py_TYPE(codelike)->tp_weaklistoffset == 0) {
-        return PyLong_FromVoidPtr(codelike);
-    }
-    PyObject *callback = PyCFunction_New(&pymonitoring_compat_drop_call_def,
-                                         kept);
-    PyObject *ref = callback ? PyWeakref_NewRef(codelike, callback) : NULL;
-    Py_XDECREF(callback);
-    return ref;
-}
-
-/* Keep a call that was told for its answer. */
-static inline int
-pymonitoring_compat_keep_call(PyThreadState *tstate,
-                              const pymonitoring_compat_event *event)
-{
-    PyObject *function = PyMethod_Check(event->arg1)
-                         ? PyMethod_GET_FUNCTION(event->arg1) : event->arg1;
-    uint8_t wanted = pymonitoring_compat_answer_tools(tstate->interp);
-    int told = event->told & wanted;
-    int disabled = event->disabled & wanted;
-    if (!(told | disabled) || PyFunction_Check(function)) {
-        return 0;
-    }
-    pymonitoring_compat_any_call = 1;
-    int err = -1;
-    PyObject *pending = PyErr_GetRaisedException();
-    PyObject *calls = pymonitoring_compat_calls();
-    PyObject *kept = !told ? PyList_New(0)
-        : Py_BuildValue("[OO]", event->arg1, event->arg2);
-    PyObject *ref = kept ? pymonitoring_compat_call_ref(event->codelike, kept)
-                         : NULL;
-    if (calls != NULL && ref != NULL) {
-        PyObject *call = Py_BuildValue("(OOli)", ref, kept,
-                                       pymonitoring_compat_depth(calls),
-                                       disabled);
-        if (call != NULL) {
-            err = PyList_Append(calls, call);
-            Py_DECREF(call);
-        }
-        if (PyList_GET_SIZE(calls) > PYMONITORING_COMPAT_MOST_CALLS) {
-            err |= PyList_SetSlice(calls, 1, 2, NULL);
-        }
-    }
-    Py_XDECREF(kept);
-    Py_XDECREF(ref);
-    if (err < 0) {
-        pymonitoring_compat_chain(pending);
-    }
-    else {
-        PyErr_SetRaisedException(pending);
-    }
-    return err;
-}
-
-/* Take this thread's newest waiting call for the code-like: a new reference,
-   or NULL. */
-static inline PyObject *
-pymonitoring_compat_take_call(PyObject *codelike)
-{
-    PyObject *pending = PyErr_GetRaisedException();
-    PyObject *calls = pymonitoring_compat_calls();
-    PyObject *found = NULL;
-    for (Py_ssize_t i = calls ? PyList_GET_SIZE(calls) - 1 : 0; i > 0; i--) {
-        PyObject *call = PyList_GET_ITEM(calls, i);
-        PyObject *ref = PyTuple_GET_ITEM(call, 0);
-        if (PyLong_Check(ref) ? PyLong_AsVoidPtr(ref) == (void *)codelike
-                              : pymonitoring_compat_refers_to(ref, codelike))
-        {
-            found = Py_NewRef(call);
-            (void)PyList_SetSlice(calls, i, i + 1, NULL);
-            break;
-        }
-    }
-    PyErr_SetRaisedException(pending);
-    return found;
-}
-
-static inline int
-pymonitoring_compat_fire_call(PyMonitoringState *state,
-                              pymonitoring_compat_event *event)
-{
-    int err = pymonitoring_compat_fire(state, event);
-    if (err == 0 && (event->told | event->disabled)) {
-        err = pymonitoring_compat_keep_call(PyThreadState_Get(), event);
-    }
-    return err;
-}
-
-/* Fire an answer with what its call was told of. */
-static inline int
-pymonitoring_compat_fire_answer(PyMonitoringState *state,
-                                pymonitoring_compat_event *event)
-{
-#if !PYMONITORING_COMPAT_TABLES
-    if (PYMONITORING_COMPAT_NATIVE()) {
-        return pymonitoring_compat_native(state, event);
-    }
-#endif
-    /* Without a call it is MISSING. */
-    event->arg1 = NULL;
-    PyMonitoringState answered = *state;
-    PyObject *call = NULL;
-    if (pymonitoring_compat_any_call && !PyThreadState_Get()->tracing) {
-        call = pymonitoring_compat_take_call(event->codelike);
-    }
-    if (call != NULL) {
-        PyObject *kept = PyTuple_GET_ITEM(call, 1);
-        if (PyList_GET_SIZE(kept) > 0) {
-            event->arg1 = PyList_GET_ITEM(kept, 0);
-            event->arg2 = PyList_GET_ITEM(kept, 1);
-        }
-        answered.active &= (uint8_t)~PyLong_AsLong(PyTuple_GET_ITEM(call, 3));
-    }
-    int err = pymonitoring_compat_fire(&answered, event);
-    Py_XDECREF(call);
-    return err;
-}
-
-#else
-
-/* No answers are told, so that no calls need to be kept. */
-#define pymonitoring_compat_fire_call pymonitoring_compat_fire
-#define pymonitoring_compat_fire_answer pymonitoring_compat_fire
-
-#endif
-
-
 /* ------ The API: scopes ------ */
 
 #ifdef Py_GIL_DISABLED
@@ -1483,117 +1108,45 @@ pymonitoring_compat_fire_answer(PyMonitoringState *state,
 PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
 #endif
 
-/* Write the states, none or more and all of known event types; return what
-   they hold for. */
-static inline uint64_t
-pymonitoring_compat_write_states(PyInterpreterState *interp,
-                                 PyMonitoringState *state_array,
-                                 const uint8_t *event_types, Py_ssize_t length)
+static inline int
+pymonitoring_compat_write_states(PyMonitoringState *state_array,
+                                 uint64_t *version, const uint8_t *event_types,
+                                 Py_ssize_t length)
 {
-#if PYMONITORING_COMPAT_TABLES
+    uint64_t current;
+    uint8_t last = 0;
     for (Py_ssize_t i = 0; i < length; i++) {
-        state_array[i].active = pymonitoring_compat_tools(interp,
-                                                          event_types[i]);
-        state_array[i].opaque = 0;
+        last = Py_MAX(last, event_types[i]);
     }
-    return pymonitoring_compat_version(interp);
-#else
-    PyMonitoringState states[32];
-    uint8_t types[32];
-    uint64_t version = 0;
-    (void)interp;
-    do {
-        int size = length < 32 ? (int)length : 32;
-        for (int i = 0; i < size; i++) {
-            types[i] = pymonitoring_compat_known(event_types[i]);
-        }
-        uint64_t current = pymonitoring_compat_read(states, types, size);
-        version = version ? version : current;
-        for (int i = 0; i < size; i++) {
-            uint8_t active = types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
-                : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
 #ifdef Py_GIL_DISABLED
-            _Py_atomic_store_uint8_relaxed(&state_array[i].active, active);
-            _Py_atomic_store_uint8_relaxed(&state_array[i].opaque, 0);
-#else
-            state_array[i].active = active;
-            state_array[i].opaque = 0;
+    PyMutex_Lock(&pymonitoring_compat_mutex);
 #endif
-        }
-        state_array += size;
-        event_types += size;
-        length -= size;
-    } while (length > 0);
-    return version;
-#endif
-}
-
-/* Refuse event types that are none. */
-static inline int
-pymonitoring_compat_check_types(const uint8_t *event_types, Py_ssize_t length)
-{
-    for (Py_ssize_t i = 0; i < length; i++) {
-        if (event_types[i] > PY_MONITORING_EVENT_C_RAISE) {
-            PyObject *pending = PyErr_GetRaisedException();
-            PyErr_Format(PyExc_ValueError,
-                         "event_types[%zd] is %d, which is no event type",
-                         i, event_types[i]);
-            pymonitoring_compat_chain(pending);
-            return -1;
-        }
+    int err = pymonitoring_compat_read(state_array, &current, event_types,
+                                       length);
+    int bad = last > PY_MONITORING_EVENT_C_RAISE && current != 0
+              && pymonitoring_compat_listens(PyThreadState_Get());
+    for (Py_ssize_t i = 0; bad && i < length; i++) {
+        PYMONITORING_COMPAT_STORE(&state_array[i].active, 0);
     }
-    return 0;
-}
-
-#if PYMONITORING_COMPAT_TABLES
-/* Check the tables at first use, and when a tool first listens. */
-static inline int
-pymonitoring_compat_check_tables(PyInterpreterState *interp)
-{
-    static const uint8_t idle[sizeof(interp->monitors.tools)] = {0};
-    if (pymonitoring_compat_status == PYMONITORING_COMPAT_UNKNOWN
-        || (pymonitoring_compat_status == PYMONITORING_COMPAT_IDLE
-            && memcmp(interp->monitors.tools, idle, sizeof(idle)) != 0))
-    {
+#ifdef Py_GIL_DISABLED
+    _Py_atomic_store_uint64_release(version, bad ? 0 : current);
+    PyMutex_Unlock(&pymonitoring_compat_mutex);
+#else
+    *version = bad ? 0 : current;
+#endif
+    if (bad) {
         PyObject *pending = PyErr_GetRaisedException();
-        if (pymonitoring_compat_check(interp) < 0) {
-            pymonitoring_compat_chain(pending);
-            return -1;
+        Py_ssize_t i = 0;
+        while (event_types[i] <= PY_MONITORING_EVENT_C_RAISE) {
+            i++;
         }
-        PyErr_SetRaisedException(pending);
-    }
-    return 0;
-}
-#endif
-
-static inline int
-pymonitoring_compat_update_states(PyInterpreterState *interp,
-                                  PyMonitoringState *state_array,
-                                  uint64_t *version,
-                                  const uint8_t *event_types,
-                                  Py_ssize_t length)
-{
-    assert(length >= 0);
-    if (pymonitoring_compat_check_types(event_types, length) < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "event_types[%zd] is %d, which is no event type", i,
+                     event_types[i]);
+        pymonitoring_compat_chain(pending);
         return -1;
     }
-#if PYMONITORING_COMPAT_TABLES
-    if (pymonitoring_compat_status != PYMONITORING_COMPAT_GOOD
-        && pymonitoring_compat_check_tables(interp) < 0)
-    {
-        return -1;
-    }
-#endif
-    PYMONITORING_COMPAT_LOCK(&pymonitoring_compat_mutex);
-    uint64_t current = pymonitoring_compat_write_states(
-        interp, state_array, event_types, length);
-#ifdef Py_GIL_DISABLED
-    _Py_atomic_store_uint64_release(version, current);
-#else
-    *version = current;
-#endif
-    PYMONITORING_COMPAT_UNLOCK(&pymonitoring_compat_mutex);
-    return 0;
+    return err;
 }
 
 static inline int
@@ -1601,48 +1154,31 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
                                uint64_t *version, const uint8_t *event_types,
                                Py_ssize_t length)
 {
-#if !PYMONITORING_COMPAT_TABLES
-    if (PYMONITORING_COMPAT_NATIVE()) {
-        return PyMonitoring_EnterScope(state_array, version, event_types,
-                                       length);
-    }
-#endif
-    PyInterpreterState *interp = pymonitoring_compat_interp();
+    PYMONITORING_COMPAT_IF_NATIVE(
+        PyMonitoring_EnterScope(state_array, version, event_types, length))
 #ifdef Py_GIL_DISABLED
     uint64_t entered = _Py_atomic_load_uint64_acquire(version);
 #else
     uint64_t entered = *version;
 #endif
-    if ((entered == 0 || entered != pymonitoring_compat_version(interp))
-        && pymonitoring_compat_update_states(interp, state_array, version,
-                                             event_types, length) < 0)
-    {
-        return -1;
-    }
-#if PYMONITORING_COMPAT_ANSWERS
-    if (pymonitoring_compat_any_call) {
-        pymonitoring_compat_count_scope(interp, 1);
-    }
-#endif
-    return 0;
+    return entered != 0 && entered == pymonitoring_compat_version()
+        ? 0 : pymonitoring_compat_write_states(state_array, version,
+                                               event_types, length);
 }
 
 static inline int
 pymonitoring_compat_ExitScope(void)
 {
-#if PYMONITORING_COMPAT_ANSWERS
-    if (pymonitoring_compat_any_call) {
-        pymonitoring_compat_count_scope(pymonitoring_compat_interp(), -1);
-    }
-#endif
-#if PYMONITORING_COMPAT_TABLES
     return 0;
-#else
-    return PyMonitoring_ExitScope();
-#endif
 }
 
 /* ------ The API: events ------ */
+
+#if PYMONITORING_COMPAT_TABLES
+#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE)
+#else
+#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
+#endif
 
 /* nargs: 2, and 3 where callbacks get the exception that is set. */
 #define PYMONITORING_COMPAT_FIRE(NAME, ID, NARGS) \
@@ -1655,7 +1191,8 @@ pymonitoring_compat_ExitScope(void)
         } \
         pymonitoring_compat_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
-            NULL, NULL, 0, 0, \
+            NULL, NULL PYMONITORING_COMPAT_FUNCTIONS( \
+                PyMonitoring_Fire ## NAME ## Event, NULL) \
         }; \
         return pymonitoring_compat_fire(state, &event); \
     }
@@ -1671,7 +1208,8 @@ pymonitoring_compat_ExitScope(void)
         } \
         pymonitoring_compat_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
-            VALUE, NULL, 0, 0, \
+            VALUE, NULL PYMONITORING_COMPAT_FUNCTIONS( \
+                NULL, PyMonitoring_Fire ## NAME ## Event) \
         }; \
         return pymonitoring_compat_fire(state, &event); \
     }
@@ -1709,24 +1247,53 @@ pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
     }
     pymonitoring_compat_event event = {
         PY_MONITORING_EVENT_LINE, "LINE", codelike, offset, lineno, 2, NULL,
-        NULL, 0, 0,
+        NULL PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL)
     };
     return pymonitoring_compat_fire(state, &event);
 }
+
+/* The body of a function for CALL, C_RETURN or C_RAISE. */
+#define PYMONITORING_COMPAT_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
+    if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+        return 0; \
+    } \
+    PYMONITORING_COMPAT_IF_NATIVE(NATIVE) \
+    pymonitoring_compat_event event = { \
+        PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
+        CALLABLE, ARG0 PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL) \
+    }; \
+    return pymonitoring_compat_fire(state, &event);
 
 static inline int
 pymonitoring_compat_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
                                   int32_t offset, PyObject *callable,
                                   PyObject *arg0)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
-        return 0;
-    }
-    pymonitoring_compat_event event = {
-        PY_MONITORING_EVENT_CALL, "CALL", codelike, offset, offset, 4,
-        callable, arg0, 0, 0,
-    };
-    return pymonitoring_compat_fire_call(state, &event);
+    PYMONITORING_COMPAT_FIRE_CALL(
+        CALL, callable, arg0,
+        PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
+}
+
+static inline int
+pymonitoring_compat_FireCallReturnEvent(PyMonitoringState *state,
+                                        PyObject *codelike, int32_t offset,
+                                        PyObject *callable, PyObject *arg0)
+{
+    PYMONITORING_COMPAT_FIRE_CALL(
+        C_RETURN, callable, arg0,
+        _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
+                                          arg0))
+}
+
+static inline int
+pymonitoring_compat_FireCallRaiseEvent(PyMonitoringState *state,
+                                       PyObject *codelike, int32_t offset,
+                                       PyObject *callable, PyObject *arg0)
+{
+    PYMONITORING_COMPAT_FIRE_CALL(
+        C_RAISE, callable, arg0,
+        _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
+                                         arg0))
 }
 
 static inline int
@@ -1734,28 +1301,68 @@ pymonitoring_compat_FireCReturnEvent(PyMonitoringState *state,
                                      PyObject *codelike, int32_t offset,
                                      PyObject *retval)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
-        return 0;
-    }
-    pymonitoring_compat_event event = {
-        PY_MONITORING_EVENT_C_RETURN, "C_RETURN", codelike, offset, offset, 4,
-        retval, NULL, 0, 0,
-    };
-    return pymonitoring_compat_fire_answer(state, &event);
+    (void)retval;
+    PYMONITORING_COMPAT_FIRE_CALL(
+        C_RETURN, NULL, NULL,
+        PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
 }
 
 static inline int
 pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
                                     PyObject *codelike, int32_t offset)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
-        return 0;
+    PYMONITORING_COMPAT_FIRE_CALL(
+        C_RAISE, NULL, NULL,
+        PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+}
+
+static inline PyObject *
+pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
+                               PyMonitoringState *c_return_state,
+                               PyMonitoringState *c_raise_state,
+                               PyObject *codelike, int32_t offset,
+                               PyObject *callable, PyObject *const *args,
+                               size_t nargsf, PyObject *kwnames)
+{
+    if (!PYMONITORING_COMPAT_ACTIVE(call_state)) {
+        return PyObject_Vectorcall(callable, args, nargsf, kwnames);
     }
-    pymonitoring_compat_event event = {
-        PY_MONITORING_EVENT_C_RAISE, "C_RAISE", codelike, offset, offset, 4,
-        NULL, NULL, 0, 0,
-    };
-    return pymonitoring_compat_fire_answer(state, &event);
+    PYMONITORING_COMPAT_IF_NATIVE(
+        _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
+                                 codelike, offset, callable, args, nargsf,
+                                 kwnames))
+    PyObject *arg0;
+    if (PyVectorcall_NARGS(nargsf) > 0) {
+        arg0 = args[0];
+    }
+    else {
+        arg0 = pymonitoring_compat_attribute("MISSING");
+        if (arg0 == NULL) {
+            return NULL;
+        }
+        Py_DECREF(arg0);            /* immortal */
+    }
+    if (pymonitoring_compat_FireCallEvent(call_state, codelike, offset,
+                                          callable, arg0) < 0)
+    {
+        return NULL;
+    }
+    PyObject *result = PyObject_Vectorcall(callable, args, nargsf, kwnames);
+    PyObject *function = PyMethod_Check(callable)
+                         ? PyMethod_GET_FUNCTION(callable) : callable;
+    if (PyFunction_Check(function)) {
+        return result;
+    }
+    if (result == NULL) {
+        (void)pymonitoring_compat_FireCallRaiseEvent(
+            c_raise_state, codelike, offset, callable, arg0);
+    }
+    else if (pymonitoring_compat_FireCallReturnEvent(
+        c_return_state, codelike, offset, callable, arg0) < 0)
+    {
+        Py_CLEAR(result);
+    }
+    return result;
 }
 
 /* The native functions of these names, where there are any, are called above
@@ -1774,19 +1381,26 @@ pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
     pymonitoring_compat_FireBranchLeftEvent
 #define PyMonitoring_FireBranchRightEvent \
     pymonitoring_compat_FireBranchRightEvent
+#define PyMonitoring_FireCallReturnEvent \
+    pymonitoring_compat_FireCallReturnEvent
+#define PyMonitoring_FireCallRaiseEvent pymonitoring_compat_FireCallRaiseEvent
 #define PyMonitoring_FireCReturnEvent pymonitoring_compat_FireCReturnEvent
+#define PyMonitoring_FireCRaiseEvent pymonitoring_compat_FireCRaiseEvent
+#define PyMonitoring_Vectorcall pymonitoring_compat_Vectorcall
 #define PyMonitoring_FirePyThrowEvent pymonitoring_compat_FirePyThrowEvent
 #define PyMonitoring_FireRaiseEvent pymonitoring_compat_FireRaiseEvent
 #define PyMonitoring_FireReraiseEvent pymonitoring_compat_FireReraiseEvent
 #define PyMonitoring_FireExceptionHandledEvent \
     pymonitoring_compat_FireExceptionHandledEvent
-#define PyMonitoring_FireCRaiseEvent pymonitoring_compat_FireCRaiseEvent
 #define PyMonitoring_FirePyUnwindEvent pymonitoring_compat_FirePyUnwindEvent
 #define PyMonitoring_FireStopIterationEvent \
     pymonitoring_compat_FireStopIterationEvent
 
 #undef PYMONITORING_COMPAT_FIRE
 #undef PYMONITORING_COMPAT_FIRE_VALUE
+#undef PYMONITORING_COMPAT_FIRE_CALL
+#undef PYMONITORING_COMPAT_FUNCTIONS
+#undef PYMONITORING_COMPAT_IF_NATIVE
 
 #endif /* no series */
 

@@ -59,10 +59,13 @@ layer_exec(PyObject *module)
                             PY_MONITORING_EVENT_ ## NAME)
 #ifdef PYMONITORING_COMPAT_TABLES
     int header_adds = 1;
+    int lacks_calls = 0;
 #else
     int header_adds = 0;
+    int lacks_calls = &_PyMonitoring_Vectorcall == NULL;
 #endif
     if (PyModule_AddIntConstant(module, "HEADER_ADDS", header_adds) < 0
+        || PyModule_AddIntConstant(module, "LACKS_CALLS", lacks_calls) < 0
         || ADD_EVENT(BRANCH) < 0 || ADD_EVENT(BRANCH_LEFT) < 0
         || ADD_EVENT(BRANCH_RIGHT) < 0)
     {

@@ -14,10 +14,10 @@ LINE = 5
 
 def enter():
     """Enter a scope; return the warnings."""
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as records:
         warnings.simplefilter("always")
         layer.monitoring_enter_scope(codelike, LINE)
-    return [str(warning.message) for warning in caught
+    return [str(warning.message) for warning in records
             if warning.category is RuntimeWarning]
 
 
@@ -31,14 +31,14 @@ called = []
 codelike = layer.CodeLike(1)
 if sys.argv[1] == "before":
     listen()
-told = enter()
+caught = enter()
 if sys.argv[1] == "after":
     listen()
 for _ in range(3):
-    told += enter()
+    caught += enter()
     layer.fire_event_line(codelike, 1, 10)
 M.set_events(2, 0)
 version = "%d.%d.%d" % sys.version_info[:3]
-assert len(told) == 1 and f"this Python {version} " in told[0], told
+assert len(caught) == 1 and f"this Python {version} " in caught[0], caught
 assert not any(args[0] is codelike for args in called), called
 assert codelike.states == bytes(2), codelike.states

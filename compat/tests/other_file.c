@@ -4,18 +4,15 @@
 
 PyObject *fire_elsewhere(PyObject *module, PyObject *codelike);
 
-/* fire_elsewhere(codelike): LINE for line 1, and C_RETURN. */
+/* fire_elsewhere(codelike): LINE for line 1. */
 PyObject *
 fire_elsewhere(PyObject *Py_UNUSED(module), PyObject *codelike)
 {
-    static const uint8_t types[] = {
-        PY_MONITORING_EVENT_LINE, PY_MONITORING_EVENT_C_RETURN,
-    };
-    PyMonitoringState states[sizeof(types)];
+    static const uint8_t types[] = {PY_MONITORING_EVENT_LINE};
+    PyMonitoringState state;
     uint64_t version = 0;
-    int err = PyMonitoring_EnterScope(states, &version, types, sizeof(types));
-    err |= PyMonitoring_FireLineEvent(&states[0], codelike, 0, 1);
-    err |= PyMonitoring_FireCReturnEvent(&states[1], codelike, 0, Py_None);
+    int err = PyMonitoring_EnterScope(&state, &version, types, 1);
+    err |= PyMonitoring_FireLineEvent(&state, codelike, 0, 1);
     err |= PyMonitoring_ExitScope();
     return err ? NULL : Py_NewRef(Py_None);
 }

@@ -7,7 +7,7 @@ are left out.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import json
 from pathlib import Path
 import sys
@@ -15,54 +15,24 @@ import unittest
 
 import _testcapi
 
-
-API_TESTS = (Path(__file__).resolve().parent.parent.parent
-             / "Lib/test/test_capi/test_monitoring.py")
+API_TESTS = Path(__file__).resolve().parent.parent.parent / "Lib/test/test_capi"
+# Of the API's own header, which is not in use here, and tests that run long
+# and look for what only the interpreter's implementation can get wrong.
+LEFT_OUT = ("header", "model", "threads")
 
 
 def load():
-    """Import the tests and tell them the events of this interpreter."""
-    spec = importlib.util.spec_from_file_location("test_monitoring", API_TESTS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if _testcapi.EVENT_BRANCH_LEFT != _testcapi.EVENT_BRANCH:
-        split_branch(module)
+    """Import the modules of the tests; adapt them to this interpreter."""
+    files = API_TESTS.glob("test_monitoring_*.py")
+    names = [path.stem for path in sorted(files)
+             if path.stem.rpartition("_")[2] not in LEFT_OUT]
+    modules = {name: importlib.import_module("test_capi." + name)
+               for name in names}
     if not has_local_events():
-        listen_everywhere(module)
+        listen_everywhere(modules["test_monitoring_tools"])
     if sys.version_info < (3, 13):
-        trace_opcodes_once(module)
-    return module
-
-
-def split_branch(module):
-    """Have the tests use BRANCH_LEFT and BRANCH_RIGHT, as from 3.14 on."""
-    events = vars(sys.monitoring.events)
-    names = sorted((name for name, value in events.items()
-                    if name.isupper() and value > 0 and name != "BRANCH"),
-                   key=events.get)
-    cprofile = module.TestCProfile
-    cprofile.CALLS = [module.EVENT_NAMES[event] for event in cprofile.CALLS]
-    module.EVENT_NAMES = tuple(names)
-    # What they run in a process of its own: see the end of this file.
-    module.__file__ = __file__
-    module.IDS.update((name, index) for index, name in enumerate(names))
-    # These have ids in them.
-    cprofile.CALLS = tuple(map(module.IDS.get, cprofile.CALLS))
-    cprofile.RETURNED = module.IDS["C_RETURN"], *cprofile.RETURNED[1:]
-    cprofile.RAISED = module.IDS["C_RAISE"], *cprofile.RAISED[1:]
-    halves = {"branch_left": "BRANCH_LEFT", "branch_right": "BRANCH_RIGHT",
-              "branch": "BRANCH_RIGHT"}
-    for name in halves.values():
-        module.EVENT_SETS[name] = events[name]
-        module.CAN_DISABLE.add(name)
-    module.CAN_DISABLE.discard("BRANCH")
-    # Who registers for BRANCH itself gets whatever the memory holds behind a
-    # code-like that is no code object.
-    module.EVENT_SETS["BRANCH"] = events["BRANCH_LEFT"]
-    make_cases = module.make_cases
-    module.make_cases = lambda *args: [
-        case._replace(name=halves.get(case.fire, case.name))
-        for case in make_cases(*args)]
+        trace_opcodes_once(modules["test_monitoring_tools"])
+    return modules.values()
 
 
 def has_local_events():
@@ -77,33 +47,33 @@ def has_local_events():
     return True
 
 
-def listen_everywhere(module):
+def listen_everywhere(tools):
     """Have the tests of legacy tools listen to every code-like, not to one."""
     @contextlib.contextmanager
-    def listening(self, codelike, told, listening):
-        for name in module.EVENT_NAMES:
+    def listening(self, codelike, seen, listening):
+        for name in tools.EVENT_NAMES:
             sys.monitoring.register_callback(
-                module.TOOL, module.EVENT_SETS[name], lambda code, *args:
-                told.append(args) if code is codelike else None)
+                tools.TOOL, tools.EVENT_SETS[name], lambda code, *args:
+                seen.append(args) if code is codelike else None)
         if listening:
             sys.monitoring.set_events(
-                module.TOOL, sum(set(module.EVENT_SETS.values())))
+                tools.TOOL, sum(set(tools.EVENT_SETS.values())))
         try:
             yield
         finally:
-            sys.monitoring.set_events(module.TOOL, 0)
+            sys.monitoring.set_events(tools.TOOL, 0)
 
-    module.TestLegacyTools.listening = listening
+    tools.TestLegacyTools.listening = listening
 
 
-def trace_opcodes_once(module):
-    """Have what the tests trace traced: 3.12 tells of no opcodes at first."""
+def trace_opcodes_once(tools):
+    """Have what the tests trace traced: at first 3.12 reports no opcodes."""
     def trace(frame, event, arg):
         frame.f_trace_opcodes = True
         return trace
 
     sys.settrace(trace)
-    module.program(lambda: None)
+    tools.program(lambda: None)
     sys.settrace(None)
 
 
@@ -157,11 +127,10 @@ def name_of(test):
 
 def main(results, *done):
     """Run the tests; the exit status says only whether it got to the end."""
-    loaded = unittest.defaultTestLoader.loadTestsFromModule(load())
-    tests = [test for test in tests_of(loaded)
+    loader = unittest.defaultTestLoader
+    tests = [test for module in load()
+             for test in tests_of(loader.loadTestsFromModule(module))
              if name_of(test) not in done
-             # Of the API's own header, which is not in use here.
-             and type(test).__name__ != "TestHeader"
              # Calls the interpreter's function, not the layer.
              and not name_of(test).endswith("that_outlive_the_interpreter")]
     with open(results, "a") as file:
@@ -174,5 +143,3 @@ def main(results, *done):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-else:
-    globals().update(vars(load()))

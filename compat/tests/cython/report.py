@@ -22,12 +22,12 @@ def is_sample(filename):
 
 
 def lines(result):
-    """Run the sample; return how often each of its lines was told."""
-    told = collections.Counter()
+    """Run the sample; return how often each of its lines was reported."""
+    counts = collections.Counter()
 
     def callback(code, line):
         if is_sample(code.co_filename):
-            told[line] += 1
+            counts[line] += 1
             return result
 
     M.use_tool_id(M.COVERAGE_ID, "report")
@@ -40,7 +40,7 @@ def lines(result):
         M.register_callback(M.COVERAGE_ID, M.events.LINE, None)
         M.free_tool_id(M.COVERAGE_ID)
         M.restart_events()
-    return {str(line): told[line] for line in sorted(told)}
+    return {str(line): counts[line] for line in sorted(counts)}
 
 
 def profile():
