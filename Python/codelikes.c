@@ -312,6 +312,11 @@ _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
                               int tool, uint32_t events)
 {
     codelikes_state *state = &interp->codelikes;
+    if (events == 0 && _Py_codelike_get_local_events(interp, codelike,
+                                                     tool) == 0)
+    {
+        return 0;
+    }
     codelike_entry *entry = lock_entry(interp, codelike);
     if (entry == NULL) {
         return -1;

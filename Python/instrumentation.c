@@ -761,30 +761,30 @@ has_bytecode(PyObject *codelike)
         && ((PyCodeObject *)codelike)->_co_firsttraceable < Py_SIZE(codelike);
 }
 
-/* Return the tools that have the local event on a code object. */
+/* Return the tools that have the local event on the code-like. */
 static uint8_t
-local_tools_of_code(PyInterpreterState *interp, PyObject *code, int group)
+local_tools(PyInterpreterState *interp, PyObject *codelike, int group)
 {
-    if (!has_bytecode(code)) {
-        return _Py_codelike_local_tools(&interp->codelikes, code, group);
+    if (!has_bytecode(codelike)) {
+        return _Py_codelike_local_tools(&interp->codelikes, codelike, group);
     }
-    _PyCoMonitoringData *data =
-        FT_ATOMIC_LOAD_PTR_ACQUIRE(((PyCodeObject *)code)->_co_monitoring);
+    _PyCoMonitoringData *data = FT_ATOMIC_LOAD_PTR_ACQUIRE(
+        ((PyCodeObject *)codelike)->_co_monitoring);
     return data == NULL ? 0 : data->local_monitors.tools[group];
 }
 
-/* Call the tools of an event of a code object, some of which only if they have
-   local events on it. */
+/* Call the tools of an event, some of which only if they have local events on
+   the code-like. */
 static Py_NO_INLINE int
-call_tools_of_code(PyMonitoringState *state, PyObject *code, int number,
-                   PyObject *arg3, PyObject *arg4, uint32_t what)
+call_local_tools(PyMonitoringState *state, PyObject *codelike, int number,
+                 PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
     const struct _Py_event_tools *tools = &interp->producers.events[what >> 8];
     what &= ~(uint32_t)tools->local
-            | local_tools_of_code(interp, code, tools->group);
+            | local_tools(interp, codelike, tools->group);
     return (what & 0xff) == 0
-           ? 0 : call_tools(state, code, number, arg3, arg4, what);
+           ? 0 : call_tools(state, codelike, number, arg3, arg4, what);
 }
 
 static bool
@@ -812,11 +812,7 @@ refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
                                               group, number);
     }
     if (tools & event_tools->local) {
-        tools &= ~event_tools->local
-                 | (PyCode_Check(codelike)
-                    ? local_tools_of_code(interp, codelike, group)
-                    : _Py_codelike_local_tools(&interp->codelikes, codelike,
-                                               group));
+        tools &= ~event_tools->local | local_tools(interp, codelike, group);
     }
     if (tools == 0 || tstate->tracing) {
         return 0;
@@ -904,8 +900,8 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
         && event_tools->local)
     {
         if (PyCode_Check(codelike)) {
-            return call_tools_of_code(state, codelike, number, arg3, arg4,
-                                      what_to_call(tools, event));
+            return call_local_tools(state, codelike, number, arg3, arg4,
+                                    what_to_call(tools, event));
         }
         tools &= ~event_tools->local
                  | _Py_codelike_local_tools(&interp->codelikes, codelike,
@@ -1137,13 +1133,26 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
 /* ------ What sys.monitoring does for code-likes ------ */
 
 static void
+update_producers(PyInterpreterState *interp)
+{
+    _PyEval_StopTheWorld(interp);
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
+}
+
+static void
+use_producers_tool(PyInterpreterState *interp, int tool_id)
+{
+    _Py_codelikes_use_tool(interp, tool_id);
+    update_producers(interp);
+}
+
+static void
 free_producers_tool(PyInterpreterState *interp, int tool_id)
 {
     _Py_codelikes_free_tool(interp, tool_id);
-    _PyEval_StopTheWorld(interp);
-    interp->producers.use_local &= ~(1 << tool_id);
-    _PyMonitoring_UpdateProducers(interp);
-    _PyEval_StartTheWorld(interp);
+    (void)_Py_atomic_and_uint8(&interp->producers.use_local, ~(1 << tool_id));
+    update_producers(interp);
 }
 
 static void
@@ -1210,13 +1219,10 @@ set_codelike_events(PyObject *codelike, int tool_id,
     {
         return -1;
     }
-    uint8_t use_local =
-        FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.use_local);
-    if (!(use_local >> tool_id & 1)) {
-        _PyEval_StopTheWorld(interp);
-        interp->producers.use_local |= 1 << tool_id;
-        _PyMonitoring_UpdateProducers(interp);
-        _PyEval_StartTheWorld(interp);
+    if (events != 0 && !(_Py_atomic_or_uint8(&interp->producers.use_local,
+                                             1 << tool_id) >> tool_id & 1))
+    {
+        update_producers(interp);
     }
     return 0;
 }
