@@ -486,12 +486,13 @@ def judge_active(ours, stock):
     titles = {"c": "C", "python": "Python"}
     for returns, limit in (("None", 40), ("object", 44)):
         for callback, title in titles.items():
-            for size, numbers in (("small", "numbers up to 256"),
-                                  ("large", "numbers around 1,000")):
+            # The goals are for ints that are there; others cost a little more.
+            for size, numbers, more in (("small", "numbers up to 256", 0),
+                                        ("large", "numbers around 1,000", 5)):
                 yield counted_goal(
                     f"{title} callback, returns {returns}, {numbers}, over a "
                     f"bare vectorcall", f"workload, {callback} callback, "
-                    f"{returns}, {size} numbers", limit, ours, stock)
+                    f"{returns}, {size} numbers", limit + more, ours, stock)
     for event in ("CALL", "C_RETURN", "C_RAISE"):
         names = [f"{event}, {callback} callback{size}" for callback in titles
                  for size in ("", ", large numbers")]
