@@ -1,19 +1,37 @@
-"""Tools from the package index that must not notice a producer's events."""
+"""Tools and libraries from the package index, over a producer.
 
+coverage must not notice its events, and cProfile must count its calls right
+where greenlets switch.
+"""
+
+from itertools import zip_longest
 import json
 from pathlib import Path
 
 from series.common import SeriesError, print_tail, say, status_of
 
 COVERAGE = "coverage==7.17.3"
+GREENLET = "greenlet==3.5.6"
+PACKAGES = COVERAGE, GREENLET
 # The core and the options of each run.
 RUNS = ("ctrace", "--branch"), ("pytrace", "--branch"), ("sysmon",)
 PROGRAM = Path(__file__).with_name("clients_program.py")
+# What two greenlets run, and how often both together call each builtin.
+TURNS = Path(__file__).with_name("clients_greenlets.py")
+WAYS = ("fired", "fired, shared states", "vectorcalled",
+        "vectorcalled, shared states")
+CALLS = {"len": 4, "hex": 2, "chr": 2}
 
 
 def check_clients(build, python):
+    """Run each tool over a producer."""
+    tool = install_packages(build, python)
+    check_coverage(build, tool)
+    check_greenlets(build, tool)
+
+
+def check_coverage(build, tool):
     """Run coverage over a program with a producer's events and without."""
-    tool = install_coverage(build, python)
     for core, *options in RUNS:
         found = [measure(build, tool, core, options, choice)
                  for choice in ("without", "with")]
@@ -22,25 +40,38 @@ def check_clients(build, python):
         if difference:
             raise SeriesError(f"{title}: {difference}")
         say("clients", f"{title}: the same {len(found[0]['lines'])} lines "
-                       f"with {found[1]['told']} of a producer's events")
+                       f"with {found[1]['events']} of a producer's events")
 
 
-def install_coverage(build, python):
-    """Return the Python of an environment that has coverage."""
+def check_greenlets(build, tool):
+    """Profile two greenlets that call the same from Python and from a
+    producer, in each order in which they can take turns."""
+    from_python = take_turns(build, tool, "python")
+    for way in WAYS:
+        difference = compare_turns(from_python, take_turns(build, tool, way))
+        if difference:
+            raise SeriesError(f"{GREENLET}, {way}: {difference}")
+        say("clients", f"{GREENLET}, {way}: the same calls and counts in "
+                       f"{len(from_python)} orders")
+
+
+def install_packages(build, python):
+    """Return the Python of an environment that has the packages."""
     environment = build / "clients-venv"
     installed = environment / ".installed"
     tool = environment.resolve() / "bin/python"
-    if installed.is_file() and installed.read_text() == COVERAGE:
+    wanted = " ".join(PACKAGES)
+    if installed.is_file() and installed.read_text() == wanted:
         return tool
-    say("install", COVERAGE)
+    say("install", wanted)
     log = build / "clients-install.log"
     for command in ([python, "-m", "venv", "--clear", environment],
                     [tool, "-m", "pip", "install", "--retries", "1",
-                     "--only-binary", ":all:", COVERAGE]):
+                     "--only-binary", ":all:", *PACKAGES]):
         if status_of(command, log):
             raise SeriesError(f"make clients needs a package index that pip "
                               f"reaches, the log is {log}")
-    installed.write_text(COVERAGE)
+    installed.write_text(wanted)
     return tool
 
 
@@ -61,22 +92,51 @@ def measure(build, tool, core, options, choice):
             raise SeriesError(f"coverage {command[0]} failed with the core "
                               f"{core}, the log is {log}")
         if command[0] == "run":
-            told = int(log.read_text())
+            events = int(log.read_text())
     (found,) = json.loads(report.read_text())["files"].values()
-    return {"told": told, "lines": found["executed_lines"],
+    return {"events": events, "lines": found["executed_lines"],
             "missing": found["missing_lines"],
             "branches": found.get("executed_branches")}
 
 
 def compare(without, with_events):
     """Say what differs, or return None."""
-    if without["told"] or not with_events["told"]:
-        return (f"{without['told']} events were told without a producer, "
-                f"{with_events['told']} with one")
+    if without["events"] or not with_events["events"]:
+        return (f"{without['events']} events without a producer, "
+                f"{with_events['events']} with one")
     for part in ("lines", "missing", "branches"):
         if without[part] != with_events[part]:
             return (f"{part} are {with_events[part]} with a producer's "
                     f"events and {without[part]} without")
     if not without["lines"] or not without["missing"]:
         return "the program is to have lines that run and lines that do not"
+    return None
+
+
+def take_turns(build, tool, way):
+    """Return {order: what was counted and called} of two greenlets."""
+    log = build / "clients.log"
+    if status_of([tool, TURNS, way], log):
+        print_tail(log)
+        raise SeriesError(f"{GREENLET}, {way}: failed, the log is {log}")
+    return json.loads(log.read_text())
+
+
+def compare_turns(from_python, from_producer):
+    """Say what differs, or return None."""
+    for order, expected in from_python.items():
+        for name, calls in CALLS.items():
+            # All its calls, not the primitive ones: to cProfile, a call
+            # during another of the same builtin is recursion.
+            counted = sum(row[2] for row in expected["counts"]
+                          if row[0] == f"<built-in method builtins.{name}>")
+            if counted != calls:
+                return (f"in the order {order} of Python code's calls "
+                        f"{name} is counted {counted} times, not {calls}")
+        for part, rows in expected.items():
+            for row, found in zip_longest(rows, from_producer[order][part]):
+                if found != row:
+                    return (f"in the order {order} the first of the {part} "
+                            f"that differs is {found} of a producer and "
+                            f"{row} of Python code")
     return None

@@ -1,7 +1,7 @@
 """What make clients measures: Python code around a producer.
 
 python clients_program.py with|without: the same lines run with a producer's
-events and without; the last line printed says how many events a tool was told.
+events and without; what it prints is how many of the events a tool got.
 """
 
 import sys
@@ -66,10 +66,10 @@ def program(call, depth=1):
 
 
 def main(choice):
-    told = []
+    codes = []
     monitoring.use_tool_id(TOOL, "clients")
     monitoring.register_callback(TOOL, E.LINE,
-                                 lambda code, line: told.append(code))
+                                 lambda code, line: codes.append(code))
     first = program.__code__.co_firstlineno
     for codelike in (_testcapi.code_newempty("foreign.src", "foreign", 1),
                      Foreign(), program.__code__):
@@ -85,7 +85,7 @@ def main(choice):
             for fresh in (True, False):
                 program(_testcapi.Producer(codelike, *chosen, fresh=fresh))
         monitoring.set_local_events(TOOL, codelike, 0)
-    print(sum(code is not program.__code__ for code in told))
+    print(sum(code is not program.__code__ for code in codes))
 
 
 if __name__ == "__main__":
