@@ -18,8 +18,9 @@ def measure_quick():
 
 
 def write_readme():
-    """Put the figures of make bench into the README."""
-    bench.README.write(ROOT, BUILD)
+    """Put the figures of make bench into bench/README.md and README.md."""
+    bench.TABLE.write(ROOT, BUILD)
+    bench.SUMMARY.write(ROOT, BUILD)
 
 
 COMMANDS = {

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 from bench import bench, charts, operations
 from series.common import SeriesError
+from series.workspace import ROOT
 
 CALLGRIND = """\
 # callgrind format
@@ -410,6 +411,15 @@ class GoalTest(unittest.TestCase):
             missed = [one for one in self.judge(**change) if not one["met"]]
             self.assertEqual(len(missed), 1, change)
 
+    def test_summary(self):
+        judged = self.judge(no_gil={bench.IDLE: {"over": 39}})
+        rows, last = bench.summary(judged, "9.9.9").rsplit("\n\n", 1)
+        self.assertEqual(len(rows.splitlines()), 2 + len(bench.HEADLINES))
+        self.assertIn("\n| a tool listens, no callback, per event | 0.0 "
+                      "| 25.0 | <= 25.0 | met |\n", rows)
+        self.assertEqual(last, f"{len(judged) - 1} of {len(judged)} goals "
+                               f"met.\n")
+
     def test_ours_alone(self):
         ours = {name: {"over": 1, "worst": 1} for name in operations.known()}
         judged = list(bench.judge({
@@ -441,8 +451,8 @@ class GoalTest(unittest.TestCase):
                           "was busy", None))
 
 
-class ReadmeTest(unittest.TestCase):
-    """What goes into the README."""
+class PagesTest(unittest.TestCase):
+    """What goes into the pages."""
 
     def test_goals_events_and_scopes(self):
         counted = {operation.name: {"over": 7.4}
@@ -460,9 +470,9 @@ class ReadmeTest(unittest.TestCase):
         self.assertIn(f"| unchanged, a tool listens |{' 7 / 7 |' * 3}\n",
                       text)
 
-    def test_there_is_a_place_for_it(self):
-        readme = Path(__file__).resolve().parent.parent / "README.md"
-        bench.README.split(readme)
+    def test_there_is_a_place_for_them(self):
+        for table in (bench.TABLE, bench.SUMMARY):
+            table.split(ROOT / table.page)
 
 
 class ChartTest(unittest.TestCase):

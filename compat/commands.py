@@ -15,8 +15,8 @@ def test():
 
 def write_readme():
     """Put the table of the header's promises into its README."""
-    compat.README.put(ROOT, compat.readme_table())
-    say("table", compat.README.page)
+    compat.TABLE.put(ROOT, compat.readme_table())
+    say("table", compat.TABLE.page)
 
 
 COMMANDS = {

@@ -19,7 +19,7 @@ LAYER = COMPAT / "tests"
 TESTS = ROOT / "Lib/test"
 OLDEST = (3, 12)
 WANTED = ("3.12", "3.13", "3.14", "3.15")
-README = Table("compat", "compat/README.md")
+TABLE = Table("compat", "compat/README.md")
 
 PROBE = """
 import json, os, sys, sysconfig

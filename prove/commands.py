@@ -30,8 +30,9 @@ def compare_with_stock():
 
 
 def write_readme():
-    """Put the table of make compare into the README."""
-    compare.README.write(ROOT, BUILD)
+    """Put the table of make compare into prove/README.md and README.md."""
+    compare.TABLE.write(ROOT, BUILD)
+    compare.SUMMARY.write(ROOT, BUILD)
 
 
 def seed_faults():

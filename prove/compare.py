@@ -61,11 +61,13 @@ print(*names(unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:])))
 TIMEOUT = 120
 COLUMNS = ("stock", "ours")
 OUR_BINARY = "our-binary-on-stock"
-README = Table("compare")
+TABLE = Table("compare", "prove/README.md")
+SUMMARY = Table("compare", "README.md", "summary")
 
 
 def compare(series, base, build):
-    """Print and write the comparison; fail if ours fails or README is old."""
+    """Print and write the comparison; fail if ours fails or the table in its
+    page is old."""
     stock = builder.build_stock(base, build)
     ours = builder.build_python(build, "release")
     place = build / "compare"
@@ -77,13 +79,15 @@ def compare(series, base, build):
                if module not in LEFT_OUT]
     tests = [find_tests(python, modules) for python in pythons.values()][-1]
     results = measure(tests, pythons, place)
-    fragment = markdown(results, series.base["version"])
-    README.keep(build, fragment)
+    titles = f"stock {series.base['version']}", "with the series"
+    fragment = markdown(results, titles)
+    TABLE.keep(build, fragment)
+    SUMMARY.keep(build, summary(results, titles))
     check_ours(results, place)
     check_our_binary(build, stock, ours, {
         name: tests[name] for name, cells in results if cells[0] == "ok"},
         place)
-    check_readme(series.root / "README.md", fragment)
+    check_page(series.root / TABLE.page, fragment)
     print(f"{len(results)} tests: " + "; ".join(
         f"{column} {counted(results, i)}"
         for i, column in enumerate(COLUMNS)), flush=True)
@@ -210,21 +214,24 @@ def counted(results, column):
     return ", ".join(f"{counts[word]} {word}" for word in words)
 
 
-def markdown(results, version):
-    """Return the summary and the table as the README shows them."""
-    titles = (f"stock {version}", "with the series")
-    summary = "; ".join(f"{title}: {counted(results, i)}"
-                        for i, title in enumerate(titles))
-    lines = ["<details>",
-             f"<summary>{len(results)} tests. {summary}</summary>", "",
-             f"| | {titles[0]} | {titles[1]} |", "|---|---|---|"]
+def markdown(results, titles):
+    """Return the table as its page shows it."""
+    lines = [f"| | {' | '.join(titles)} |", "|---|---|---|"]
     test_class = None
     for name, cells in results:
         if name.split(".")[0] != test_class:
             test_class = name.split(".")[0]
             lines.append(f"| **{test_class}** | | |")
         lines.append(f"| {name.split('.')[1]} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "</details>", ""])
+    return "\n".join([*lines, ""])
+
+
+def summary(results, titles):
+    """Return how many tests ended how, as the README shows it."""
+    lines = [f"| {len(results)} tests | |", "|---|---|"]
+    lines += [f"| {title} | {counted(results, i)} |"
+              for i, title in enumerate(titles)]
+    return "\n".join([*lines, ""])
 
 
 def check_ours(results, place):
@@ -238,10 +245,10 @@ def check_ours(results, place):
                           f"the first is {bad[0]} ({log})")
 
 
-def check_readme(readme, fragment):
-    """Fail if the README shows another table."""
-    if table_rows(README.split(readme)[1]) != table_rows(fragment):
-        raise SeriesError(f"{readme.name}: its table is not what was "
+def check_page(page, fragment):
+    """Fail if the page shows another table."""
+    if table_rows(TABLE.split(page)[1]) != table_rows(fragment):
+        raise SeriesError(f"{TABLE.page}: its table is not what was "
                           f"measured, make compare-readme puts it in")
 
 

@@ -8,10 +8,12 @@ import time
 from prove import compare
 from series.common import SeriesError
 from series.fixture import FixtureCase, write
+from series.workspace import ROOT
 
 TABLE = [("A.test_x", ["crash (SIGSEGV)", "ok"]),
          ("A.test_y", ["ok", "skipped"]),
          ("B.test_z", ["FAILED", "ok"])]
+TITLES = "stock 9.9.9", "ours"
 
 
 class CompareTest(FixtureCase):
@@ -41,20 +43,22 @@ class CompareTest(FixtureCase):
                 time.sleep(0.05)
 
     def test_table(self):
-        self.assertEqual(compare.markdown(TABLE, "9.9.9"), """\
-<details>
-<summary>3 tests. stock 9.9.9: 1 ok, 1 FAILED, 1 crash; with the series: \
-2 ok, 1 skipped</summary>
-
-| | stock 9.9.9 | with the series |
+        self.assertEqual(compare.markdown(TABLE, TITLES), """\
+| | stock 9.9.9 | ours |
 |---|---|---|
 | **A** | | |
 | test_x | crash (SIGSEGV) | ok |
 | test_y | ok | skipped |
 | **B** | | |
 | test_z | FAILED | ok |
+""")
 
-</details>
+    def test_summary(self):
+        self.assertEqual(compare.summary(TABLE, TITLES), """\
+| 3 tests | |
+|---|---|
+| stock 9.9.9 | 1 ok, 1 FAILED, 1 crash |
+| ours | 2 ok, 1 skipped |
 """)
 
     def test_ours_fails(self):
@@ -72,47 +76,51 @@ class CompareTest(FixtureCase):
                              f"B.test_w ({log})")
             self.assertEqual(errors.getvalue(), "why\n")
 
-    def readme(self, between):
-        """Write a README with something between the marks."""
-        self.put("README.md", f"a\n{compare.README.start}\n{between}\n"
-                              f"{compare.README.end}\nb\n".encode())
-        return self.root / "README.md"
+    def page(self, between):
+        """Write the page with something between the marks."""
+        self.put(compare.TABLE.page, f"a\n{compare.TABLE.start}\n{between}\n"
+                                     f"{compare.TABLE.end}\nb\n".encode())
+        return self.root / compare.TABLE.page
 
-    def test_readme(self):
-        fragment = compare.markdown(TABLE, "9.9.9")
-        write(compare.README.file(self.build), fragment.encode())
+    def test_page(self):
+        fragment = compare.markdown(TABLE, TITLES)
+        write(compare.TABLE.file(self.build), fragment.encode())
         for between in ("", "old", fragment):
-            readme = self.readme(between)
-            compare.README.write(self.root, self.build)
-            self.assertEqual(readme.read_text(),
-                             f"a\n{compare.README.start}\n\n{fragment}\n"
-                             f"{compare.README.end}\nb\n")
-            compare.check_readme(readme, fragment)
+            page = self.page(between)
+            compare.TABLE.write(self.root, self.build)
+            self.assertEqual(page.read_text(),
+                             f"a\n{compare.TABLE.start}\n\n{fragment}\n"
+                             f"{compare.TABLE.end}\nb\n")
+            compare.check_page(page, fragment)
 
     def test_stock_may_fail_in_another_way(self):
-        fragment = compare.markdown(TABLE, "9.9.9")
+        fragment = compare.markdown(TABLE, TITLES)
         for result in ("FAILED", "timeout", "crash (SIGABRT)"):
-            readme = self.readme(fragment.replace("crash (SIGSEGV)", result))
-            compare.check_readme(readme, fragment)
+            page = self.page(fragment.replace("crash (SIGSEGV)", result))
+            compare.check_page(page, fragment)
 
-    def test_readme_with_an_old_table(self):
-        fragment = compare.markdown(TABLE, "9.9.9")
+    def test_page_with_an_old_table(self):
+        fragment = compare.markdown(TABLE, TITLES)
         for old in ("", fragment.replace("| FAILED", "| ok"),
                     fragment.replace("test_z", "test_w")):
             with self.assertRaises(SeriesError) as caught:
-                compare.check_readme(self.readme(old), fragment)
+                compare.check_page(self.page(old), fragment)
             self.assertEqual(str(caught.exception),
-                             "README.md: its table is not what was measured, "
-                             "make compare-readme puts it in")
+                             "prove/README.md: its table is not what was "
+                             "measured, make compare-readme puts it in")
 
-    def test_readme_without_marks(self):
-        for mark in (compare.README.start, compare.README.end):
-            readme = self.readme("")
-            readme.write_text(readme.read_text().replace(mark, ""))
+    def test_page_without_marks(self):
+        for mark in (compare.TABLE.start, compare.TABLE.end):
+            page = self.page("")
+            page.write_text(page.read_text().replace(mark, ""))
             with self.assertRaisesRegex(SeriesError, "lacks the line"):
-                compare.check_readme(readme, "")
+                compare.check_page(page, "")
 
     def test_nothing_measured(self):
         with self.assertRaisesRegex(SeriesError, "does not exist, make "
                                                  "compare writes it"):
-            compare.README.write(self.root, self.build)
+            compare.TABLE.write(self.root, self.build)
+
+    def test_there_is_a_place_for_them(self):
+        for table in (compare.TABLE, compare.SUMMARY):
+            table.split(ROOT / table.page)

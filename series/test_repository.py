@@ -123,6 +123,10 @@ class RepositoryTest(unittest.TestCase):
             self.assertIsNone(
                 news_problem(path, text, news_sections(news)), path)
 
+    def test_readme_fits(self):
+        lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        self.assertLessEqual(len(lines), 220)
+
     def test_readme_shows_a_producer_that_compiles(self):
         config = next((ROOT / "build" / name for name in ("release", "debug")
                        if (ROOT / "build" / name / "pyconfig.h").is_file()),
