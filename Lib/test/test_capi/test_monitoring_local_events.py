@@ -113,6 +113,9 @@ class TestLocalEvents(CodelikeTestCase):
                 self.assertEqual(active(), [0, 0])
                 monitoring.register_callback(TOOL, E.LINE, lambda *args: None)
                 self.assertEqual(active(), [0, 0])
+                # That is no choice.
+                monitoring.set_local_events(TOOL, codelike, 0)
+                self.assertEqual(active(), [0, 0])
                 use()
                 self.assertEqual(active(), [1 << TOOL, 0])
                 monitoring.register_callback(TOOL, E.LINE, None)

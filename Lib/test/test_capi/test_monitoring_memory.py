@@ -173,16 +173,19 @@ def fails(attempt, start, stop):
 
 
 class Recorder:
-    """Registers a callback; keeps what that last got for a code-like."""
+    """Registers a callback; keeps what that last got for a code-like, and
+    counts its calls for that which do not fail."""
 
     def __init__(self, codelike, event, result=None):
         self.result = result
         self.seen = None
+        self.calls = 0
 
         # No star-arguments: these would allocate for other code too.
         def callback(code, first, second=None, third=None):
             if code is codelike:
                 self.seen = first, second, third
+                self.calls += 1
                 return self.result
 
         monitoring.register_callback(TOOL, event, callback)
@@ -241,25 +244,24 @@ def sweep_vectorcall(alone):
     reverse = order.reverse
 
     def attempt():
-        started.seen = returned.seen = None
+        # What was seen before stays, so that each event needs an int.
+        started.calls = returned.calls = 0
         order[0] = 0
         order[1] = 1
         _testcapi.monitoring_vectorcall(codelike, 1000, reverse)
 
     def check(done):
-        event = 1000, reverse, MISSING
         was_called = order == b"\1\0"
-        assert started.take() == (event if was_called else None)
-        assert returned.take() == (event if done else None)
-        assert was_called or not done
-        ends.add((was_called, done))
+        assert (started.calls, returned.calls) == (was_called, done)
+        assert started.seen == returned.seen == (1000, reverse, MISSING)
+        ends.append((was_called, done))
 
-    ends = set()
+    ends = []
     with scope(codelike, *CALL_NAMES):
         attempt()
         attempt()
         sweep(attempt, check, alone)
-    assert len(ends) == 3, ends
+    assert {*ends} == {(False, False), (True, False), (True, True)}, ends
 
 
 def sweep_enter_scope(alone):

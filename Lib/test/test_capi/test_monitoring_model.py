@@ -1199,7 +1199,8 @@ class Model(Runner):
             exc = self.error("ValueError")
         if exc is None:
             codelike.local[tool] = events & ~CALL_END_SET
-            self.use_local[tool] = True
+            if codelike.local[tool]:
+                self.use_local[tool] = True
             self.update()
         self.raised(exc)
         self.log.append(("local", codelike.local[tool]))
