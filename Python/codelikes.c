@@ -14,8 +14,9 @@ typedef struct _Py_location_table location_table;
 
 #define TOOLS_MASK UINT64_C(0xff)
 
-/* Keep other threads from changing what is known.  Nothing that is done under
-   the lock lets the world be stopped meanwhile, so nobody has it then. */
+/* Keep other threads from changing what is known.  With the world stopped it
+   may be held by a thread that waited for it, or that ran out of memory for a
+   delayed free: what it looks at next is looked up anew, or needed. */
 #ifdef Py_GIL_DISABLED
 #  define LOCK(STATE) PyMutex_Lock(&(STATE)->mutex)
 #  define UNLOCK(STATE) PyMutex_Unlock(&(STATE)->mutex)
@@ -61,8 +62,8 @@ set_locations(codelike_entry *entry, location_table *table)
 static void
 forget_locations(codelike_entry *entry)
 {
-    set_locations(entry, (location_table *)&no_locations);
     entry->num_locations = 0;
+    set_locations(entry, (location_table *)&no_locations);
 }
 
 /* Make room for one location.  Return -1 if there is no memory. */
@@ -100,8 +101,10 @@ free_tool_of_locations(codelike_entry *entry, int tool)
     location_table *table = entry->locations;
     uint32_t others = 0;
     for (size_t i = 0; has_locations(entry) && i <= table->mask; i++) {
-        FT_ATOMIC_STORE_ULLONG_RELAXED(
-            table->slots[i], table->slots[i] & ~(UINT64_C(1) << tool));
+        if (table->slots[i] >> tool & 1) {
+            FT_ATOMIC_STORE_ULLONG_RELAXED(
+                table->slots[i], table->slots[i] & ~(UINT64_C(1) << tool));
+        }
         if (table->slots[i] & TOOLS_MASK) {
             others |= 1 << _Py_codelike_key_event(table->slots[i]);
         }
@@ -114,11 +117,14 @@ free_tool_of_locations(codelike_entry *entry, int tool)
 
 /* ------ The code-likes of an interpreter ------ */
 
+/* No other thread can see the entry. */
 static void
 free_entry(codelike_entry *entry)
 {
     Py_DECREF(entry->ref);
-    forget_locations(entry);
+    if (has_locations(entry)) {
+        PyMem_Free(entry->locations);
+    }
     PyMem_Free(entry);
 }
 
@@ -141,7 +147,7 @@ new_entry(PyObject *codelike)
     return entry;
 }
 
-/* Return whether anything is known of the code-like, which lives. */
+/* Return whether the code-like lives, and anything is known of it. */
 static bool
 is_needed(codelike_entry *entry)
 {
@@ -243,7 +249,7 @@ lock_entry(PyInterpreterState *interp, PyObject *codelike)
         return entry;
     }
     UNLOCK(state);
-    /* This can run the garbage collector, and so anything. */
+    /* The lock of weak references may have to be waited for. */
     codelike_entry *made = new_entry(codelike);
     if (made == NULL) {
         return NULL;
@@ -252,6 +258,7 @@ lock_entry(PyInterpreterState *interp, PyObject *codelike)
         LOCK(state);
         entry = find_codelike(state, codelike);
         if (entry != NULL) {
+            /* It has the same reference, which does not die here. */
             free_entry(made);
             return entry;
         }
@@ -309,9 +316,10 @@ done:
 
 int
 _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
-                              int tool, uint32_t events)
+                              uint32_t owner, uint32_t events)
 {
     codelikes_state *state = &interp->codelikes;
+    int tool = _Py_codelikes_tool(owner);
     if (events == 0 && _Py_codelike_get_local_events(interp, codelike,
                                                      tool) == 0)
     {
@@ -321,10 +329,12 @@ _Py_codelike_set_local_events(PyInterpreterState *interp, PyObject *codelike,
     if (entry == NULL) {
         return -1;
     }
-    for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
-        uint8_t tools = entry->local_tools[event] & ~(1 << tool);
-        tools |= (events >> event & 1) << tool;
-        FT_ATOMIC_STORE_UINT8_RELAXED(entry->local_tools[event], tools);
+    if (_Py_codelikes_is_owner(state, owner)) {
+        for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
+            uint8_t tools = entry->local_tools[event] & ~(1 << tool);
+            tools |= (events >> event & 1) << tool;
+            FT_ATOMIC_STORE_UINT8_RELAXED(entry->local_tools[event], tools);
+        }
     }
     UNLOCK(state);
     return 0;
@@ -392,12 +402,12 @@ _Py_codelikes_free_tool(PyInterpreterState *interp, int tool)
         if (entry == NULL) {
             continue;
         }
-        others |= free_tool_of_locations(entry, tool);
         for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
             FT_ATOMIC_STORE_UINT8_RELAXED(
                 entry->local_tools[event],
                 entry->local_tools[event] & ~(1 << tool));
         }
+        others |= free_tool_of_locations(entry, tool);
     }
     for (int event = 0; event < _PY_MONITORING_LOCAL_EVENTS; event++) {
         FT_ATOMIC_STORE_UINT8(state->has_disabled[event],

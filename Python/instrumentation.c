@@ -231,7 +231,7 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
 #ifdef Py_GIL_DISABLED
 #  ifdef MS_WINDOWS
 #    include <windows.h>          // SwitchToThread()
-#  else
+#  elif defined(HAVE_SCHED_H)
 #    include <sched.h>            // sched_yield()
 #  endif
 
@@ -240,7 +240,7 @@ yield_processor(void)
 {
 #ifdef MS_WINDOWS
     SwitchToThread();
-#else
+#elif defined(HAVE_SCHED_H)
     sched_yield();
 #endif
 }
@@ -374,12 +374,15 @@ running_callback(PyThreadState *tstate)
 static void
 keep_running_callback(PyInterpreterState *interp, PyObject *callback)
 {
+    if (callback == NULL) {
+        return;
+    }
     HEAD_LOCK(&_PyRuntime);
     for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
          tstate = tstate->next)
     {
         PyObject **running = running_callback(tstate);
-        if (callback != NULL && *running == callback) {
+        if (*running == callback) {
             *running = (PyObject *)((uintptr_t)Py_NewRef(callback) | REPLACED);
         }
     }
@@ -391,10 +394,12 @@ static inline Py_ALWAYS_INLINE void
 leave_callback(PyThreadState *tstate)
 {
     uintptr_t running = (uintptr_t)*running_callback(tstate);
-    *running_callback(tstate) = NULL;
     if (running & REPLACED) {
+        /* A finalizer may let events through: they have to count as nested.  A
+           call keeps the rare release out of the usual path. */
         _Py_DecRef((PyObject *)(running & ~(uintptr_t)REPLACED));
     }
+    *running_callback(tstate) = NULL;
 }
 
 void
@@ -486,8 +491,9 @@ take_result(PyThreadState *tstate, fired_event *e, PyObject *callback,
     if (res == NULL) {
         return -1;
     }
+    bool is_disable = res == &_PyInstrumentation_DISABLE;
     Py_DECREF(res);
-    return res == &_PyInstrumentation_DISABLE ? disable(tstate->interp, e) : 0;
+    return is_disable ? disable(tstate->interp, e) : 0;
 }
 
 /* The callbacks of an event ran, and failed if err is negative: have the
@@ -516,9 +522,13 @@ call_callback(PyThreadState *tstate, PyObject *callback, PyObject **args,
                       nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
+/* The first version of the API took NULL, too. */
 static PyObject *
 new_stop_iteration(PyObject *value)
 {
+    if (value == NULL) {
+        return PyObject_CallNoArgs(PyExc_StopIteration);
+    }
     if (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopIteration)) {
         return Py_NewRef(value);
     }
@@ -556,10 +566,10 @@ static PyObject *
 new_number(PyThreadState *tstate, int number)
 {
     PyObject *obj = PyLong_FromLong(number);
-    if (obj != NULL && !_Py_IsImmortal(obj)
-        && (unsigned)number <= PyLong_MASK
+    if (obj != NULL && (unsigned)number <= PyLong_MASK
         && *running_callback(tstate) == NULL)
     {
+        assert(!_Py_IsImmortal(obj));
         Py_XSETREF(((_PyThreadStateImpl *)tstate)->last_number,
                    Py_NewRef(obj));
     }
@@ -736,8 +746,8 @@ call_only_3(PyMonitoringState *state, PyObject *codelike, int number,
                               _PyThreadState_GET(), tools, 3);
 }
 
-/* A seventh argument would not be in a register: nothing came between since
-   vectorcall was not NULL, but on the free-threaded build a DISABLE. */
+/* What calls the callback is read again, which saves a seventh argument.  If it
+   is NULL now, another thread has disabled a location meanwhile. */
 static Py_NO_INLINE int
 call_only_4(PyMonitoringState *state, PyObject *codelike, int number,
             PyObject *arg3, PyObject *arg4,
@@ -930,13 +940,6 @@ fire_value(PyMonitoringState *state, int event, PyObject *codelike,
 }
 
 static inline Py_ALWAYS_INLINE int
-fire_exception(PyMonitoringState *state, int event, PyObject *codelike,
-               int32_t offset)
-{
-    return fire(state, event, codelike, offset, offset, NULL, NULL);
-}
-
-static inline Py_ALWAYS_INLINE int
 fire_call(PyMonitoringState *state, int event, PyObject *codelike,
           int32_t offset, PyObject *callable, PyObject *arg0)
 {
@@ -1086,39 +1089,39 @@ int
 _PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset)
 {
-    return fire_exception(state, PY_MONITORING_EVENT_PY_THROW, codelike,
-                          offset);
+    return fire_plain(state, PY_MONITORING_EVENT_PY_THROW, codelike,
+                      offset);
 }
 
 int
 _PyMonitoring_FireRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                              int32_t offset)
 {
-    return fire_exception(state, PY_MONITORING_EVENT_RAISE, codelike, offset);
+    return fire_plain(state, PY_MONITORING_EVENT_RAISE, codelike, offset);
 }
 
 int
 _PyMonitoring_FireReraiseEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset)
 {
-    return fire_exception(state, PY_MONITORING_EVENT_RERAISE, codelike,
-                          offset);
+    return fire_plain(state, PY_MONITORING_EVENT_RERAISE, codelike,
+                      offset);
 }
 
 int
 _PyMonitoring_FireExceptionHandledEvent(PyMonitoringState *state,
                                         PyObject *codelike, int32_t offset)
 {
-    return fire_exception(state, PY_MONITORING_EVENT_EXCEPTION_HANDLED,
-                          codelike, offset);
+    return fire_plain(state, PY_MONITORING_EVENT_EXCEPTION_HANDLED,
+                      codelike, offset);
 }
 
 int
 _PyMonitoring_FirePyUnwindEvent(PyMonitoringState *state, PyObject *codelike,
                                 int32_t offset)
 {
-    return fire_exception(state, PY_MONITORING_EVENT_PY_UNWIND, codelike,
-                          offset);
+    return fire_plain(state, PY_MONITORING_EVENT_PY_UNWIND, codelike,
+                      offset);
 }
 
 int
@@ -1126,33 +1129,29 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *codelike, int32_t offset,
                                      PyObject *value)
 {
-    return fire_value(state, PY_MONITORING_EVENT_STOP_ITERATION, codelike,
-                      offset, value);
+    return fire(state, PY_MONITORING_EVENT_STOP_ITERATION, codelike, offset,
+                offset, value, NULL);
 }
 
 /* ------ What sys.monitoring does for code-likes ------ */
 
 static void
-update_producers(PyInterpreterState *interp)
+use_producers_tool(PyInterpreterState *interp, int tool_id)
 {
+    _Py_codelikes_use_tool(interp, tool_id);
     _PyEval_StopTheWorld(interp);
     _PyMonitoring_UpdateProducers(interp);
     _PyEval_StartTheWorld(interp);
 }
 
 static void
-use_producers_tool(PyInterpreterState *interp, int tool_id)
-{
-    _Py_codelikes_use_tool(interp, tool_id);
-    update_producers(interp);
-}
-
-static void
 free_producers_tool(PyInterpreterState *interp, int tool_id)
 {
     _Py_codelikes_free_tool(interp, tool_id);
-    (void)_Py_atomic_and_uint8(&interp->producers.use_local, ~(1 << tool_id));
-    update_producers(interp);
+    _PyEval_StopTheWorld(interp);
+    interp->producers.use_local &= ~(1 << tool_id);
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
 }
 
 static void
@@ -1204,6 +1203,7 @@ set_codelike_events(PyObject *codelike, int tool_id,
                     _PyMonitoringEventSet events)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
+    uint32_t owner = _Py_codelikes_owner(&interp->codelikes, tool_id);
     if (check_tool(interp, tool_id)) {
         return -1;
     }
@@ -1214,15 +1214,20 @@ set_codelike_events(PyObject *codelike, int tool_id,
             return -1;
         }
     }
-    else if (_Py_codelike_set_local_events(interp, codelike, tool_id,
+    else if (_Py_codelike_set_local_events(interp, codelike, owner,
                                            events) < 0)
     {
         return -1;
     }
-    if (events != 0 && !(_Py_atomic_or_uint8(&interp->producers.use_local,
-                                             1 << tool_id) >> tool_id & 1))
-    {
-        update_producers(interp);
+    uint8_t use_local =
+        FT_ATOMIC_LOAD_UINT8_RELAXED(interp->producers.use_local);
+    if (events != 0 && !(use_local >> tool_id & 1)) {
+        _PyEval_StopTheWorld(interp);
+        if (_Py_codelikes_is_owner(&interp->codelikes, owner)) {
+            interp->producers.use_local |= 1 << tool_id;
+            _PyMonitoring_UpdateProducers(interp);
+        }
+        _PyEval_StartTheWorld(interp);
     }
     return 0;
 }

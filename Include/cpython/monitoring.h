@@ -24,7 +24,8 @@
    unless said otherwise.  The caller must hold the GIL (on the free-threaded
    build: have an attached thread state).  A binary that was compiled with this
    header runs on every CPython 3.13: what the interpreter lacks is found
-   missing when the binary is loaded. */
+   missing when the binary is loaded (but on Windows, where one that uses the
+   functions which are new needs them). */
 
 /* Event types.
 
@@ -65,7 +66,7 @@
    interpreter alone writes it. */
 typedef struct _PyMonitoringState {
     uint8_t active;     /* zero: nobody listens */
-    uint8_t opaque;
+    uint8_t opaque;     /* not used: zero */
 } PyMonitoringState;
 
 
@@ -275,8 +276,9 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
              can be weakly referenced, a callback that returns DISABLE switches
              off this location for its tool, and local events work, both until
              it dies or the garbage collector finds it dying; otherwise DISABLE
-             switches off the state until it is next written.
-   offset    The producer's index of the location in codelike.  A negative
+             switches off the state (of CALL, that of CALL alone) until it is
+             next written.
+   offset    The producer's number of the location in codelike.  A negative
              one is a ValueError.
 
    Objects are borrowed, and must not be NULL; they are kept for as long as a

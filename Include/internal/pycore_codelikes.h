@@ -54,7 +54,8 @@ struct _Py_codelikes_state {
     PyMutex mutex;                // for changes, on free-threaded builds
     struct _Py_codelike_table *table;   // NULL before the first use
     size_t num_codelikes;         // in the table, dead ones included
-    /* How often each tool was freed and taken since; odd where it is free. */
+    /* How often each tool was freed and taken since; odd after it was freed,
+       until it is taken again. */
     uint32_t ownership[PY_MONITORING_TOOL_IDS];
     /* Whether any location is disabled for an event. */
     uint8_t has_disabled[_PY_MONITORING_LOCAL_EVENTS];
@@ -177,11 +178,12 @@ extern int _Py_codelike_disable(
     PyInterpreterState *interp, PyObject *codelike, int event, int location,
     uint32_t owner);
 
-/* Set the local events of a tool on the code-like.  Return 0 on success, and
-   -1 with an exception set, TypeError if it cannot be weakly referenced;
-   nothing is changed then. */
+/* Set the local events of a tool on the code-like if it still has the owner.
+   Return 0 on success, and -1 with an exception set, TypeError if it cannot be
+   weakly referenced; nothing is changed then. */
 extern int _Py_codelike_set_local_events(
-    PyInterpreterState *interp, PyObject *codelike, int tool, uint32_t events);
+    PyInterpreterState *interp, PyObject *codelike, uint32_t owner,
+    uint32_t events);
 
 extern uint32_t _Py_codelike_get_local_events(
     PyInterpreterState *interp, PyObject *codelike, int tool);

@@ -206,6 +206,33 @@ class TestCallbacks(CallbackTestCase):
                 self.assertEqual(lives, [True] * 4)
                 self.assertIsNone(alive())
 
+    def test_finalizer_that_lets_events_through(self):
+        # The next tool's callback still gets the offset of its own event.
+        class Callback:
+            def __call__(self, code, offset, value):
+                monitoring.register_callback(OTHER_TOOL, E.PY_YIELD,
+                                             lambda *args: None)
+
+            def __del__(self):
+                sys.call_tracing(fire, (5000,))
+                sys.call_tracing(fire, (6000,))
+
+        def fire(offset):
+            _testcapi.fire_event_py_yield(codelike, offset, None)
+
+        codelike = _testcapi.WeakCodeLike(1)
+        offsets = []
+        self.register(lambda code, offset, value: offsets.append(offset + 0),
+                      E.PY_YIELD)
+        self.register(lambda *args: None, E.PY_YIELD, OTHER_TOOL)
+        enter(codelike, "PY_YIELD")
+        fire(1000)
+        monitoring.register_callback(OTHER_TOOL, E.PY_YIELD, Callback())
+        offsets.clear()
+        fire(2000)
+        # In the interpreter's order the other tool's callback comes first.
+        self.assertEqual(offsets, [5000, 6000, 2000])
+
     def test_removed_where_bytecode_runs_within(self):
         # Where bytecode's callback runs within, it is still kept.
         def remove():

@@ -257,6 +257,24 @@ class TestDisable(CodelikeTestCase):
 
         self.each_codelike(check)
 
+    def test_tool_taken_by_the_finalizer_of_its_name(self):
+        class Name(str):
+            def __del__(self):
+                monitoring.use_tool_id(TOOL, "another")
+
+        def check(codelike, fresh):
+            monitoring.free_tool_id(TOOL)
+            monitoring.use_tool_id(TOOL, Name())
+            monitoring.free_tool_id(TOOL)
+            self.assertEqual(monitoring.get_tool(TOOL), "another")
+            lines = self.record(codelike, "LINE", DISABLE)
+            producer = line_producer(codelike, (1, 2), fresh=fresh)
+            producer()
+            producer()
+            self.assertEqual(lines, [1, 2])
+
+        self.each_codelike(check)
+
     def test_callback_that_a_freed_tool_left_behind(self):
         # Its events stay too, until somebody sets others.
         def check(codelike, fresh):
