@@ -102,7 +102,8 @@ class Thing:
 
 
 def function():
-    """A callable that gets no C_RETURN."""
+    """A callable that gets no C_RETURN; of one line."""
+    return None
 
 
 # What CALL events are fired with beside things.
@@ -134,7 +135,10 @@ def logged(value):
     kind = type(value)
     if kind is Thing:
         return value.label
-    if kind is int or kind is str:
+    if kind is int:
+        # Another object: the log does not keep what callbacks get.
+        return value + 0
+    if kind is str:
         return value
     if value is MISSING:
         return "MISSING"
@@ -257,6 +261,7 @@ class Driver(Runner):
         super().__init__()
         self.references = []
         self.numbers = []               # that were kept, and what they were
+        self.traced = None              # the frame of a trace function
 
     def run(self, steps):
         """Do steps, with a start and an end that leave nothing behind."""
@@ -287,7 +292,12 @@ class Driver(Runner):
         wrong = [ref.label for ref in self.references if ref() is not None]
         wrong += [(number, text) for number, text in self.numbers
                   if str(number) != text]
-        return wrong, []
+        numbers = {id(number): number for number, _ in self.numbers}
+        self.numbers.clear()
+        kept = [number for number in numbers.values()
+                if sys.getrefcount(number) > 3]    # dict, variable, argument
+        # The thread keeps the last one.
+        return wrong + kept[1:], []
 
     def track(self, obj, label):
         """Have the death of an object noted; return the object."""
@@ -469,9 +479,10 @@ class Driver(Runner):
         self.calling += 1
         callable = self.make_callable(kind, raises, steps, label)
         args = (label,) if len(steps) % 2 else ()
+        kwargs = {"key": label} if offset % 2 else {}
         self.pending.append(None)
         result = self.attempt(vectorcall, box.codelike, offset, callable,
-                              *args)
+                              *args, **kwargs)
         self.pending.pop()
         if result is not None:
             self.log.append(("result", result.label))
@@ -479,7 +490,8 @@ class Driver(Runner):
 
     def make_callable(self, kind, raises, steps, label):
         """Return a callable that does some steps."""
-        def function(*args):
+        def function(*args, **kwargs):
+            self.log.append(("arguments", *args, *kwargs))
             self.do_all(steps)
             if raises:
                 raise self.make(Error, label)
@@ -530,13 +542,15 @@ class Driver(Runner):
         # Tools see the driver's bytecode too, as little of it as can be.
         foreign = DISABLE if event in CAN_DISABLE else None
         calls = itertools.cycle(reactions)
+        # Where nobody does, the next event may change the number.
+        keeps_numbers = len(reactions) % 2
 
         def callback(code, *args):
             kind = type(code)
             if kind is CodeType and code.co_filename != FILENAME:
                 return foreign
             name = logged(code) if kind in (str, Thing) else code.co_name
-            if type(args[0]) is int and args[0] > 256:
+            if keeps_numbers and type(args[0]) is int and args[0] > 256:
                 self.numbers.append((args[0], str(args[0])))
             self.log.append(("called", label, name, *map(logged, args)))
             reaction = next(calls)
@@ -561,6 +575,11 @@ class Driver(Runner):
     def react(self, how, what):
         if how == "disable":
             return DISABLE
+        if how == "return":
+            return self.make(Thing, what)
+        if how == "jump":
+            self.jump("in a callback")
+            return None
         if how in DO:
             steps, what = what
             self.do_all(steps)
@@ -610,6 +629,31 @@ class Driver(Runner):
         setter(ignore)
         self.do_all(steps)
         setter(None)
+
+    def traced_steps(self, steps):
+        def trace(frame, event, arg):
+            if frame.f_code is not function.__code__:
+                return None
+            if event == "line":
+                self.traced = frame
+                sys.call_tracing(self.do_all, (steps,))
+                self.jump("in a trace function")
+                self.traced = None
+            return trace
+
+        sys.settrace(trace)
+        function()
+        sys.settrace(None)
+
+    def jump(self, where):
+        """Have the traced frame, if any, go to the line that it is at; log
+        that this is possible."""
+        if self.traced is not None:
+            try:
+                self.traced.f_lineno = self.traced.f_lineno
+            except ValueError:
+                return
+            self.log.append(("jumped", where))
 
 
 def event_to_fire(own, other):
@@ -992,7 +1036,9 @@ class Model(Runner):
             steps, what = what
             self.do_all(steps)
         same = owner == (self.owners[tool], self.taken[tool])
-        if how == "do":
+        if how == "return":
+            self.dead.append(what)
+        if how in ("do", "return", "jump"):
             return None
         if how not in ("disable", "do, disable"):
             return self.react(how, what, known)
@@ -1097,7 +1143,8 @@ class Model(Runner):
         codelike.keep()
         exc = self.call_with(codelike, codelike.array, range(3),
                              label if len(steps) % 2 else "MISSING",
-                             offset, kind, raises, steps, label)
+                             offset, kind, raises, steps, label,
+                             ("key",) if offset % 2 else ())
         self.raised(exc)
         if exc is None:
             self.log.append(("result", label))
@@ -1105,7 +1152,7 @@ class Model(Runner):
         self.calling -= 1
 
     def call_with(self, codelike, array, states, arg0, offset, kind, raises,
-                  steps, label):
+                  steps, label, keywords=()):
         """Call a callable that does steps, with the events around it; return
         what is raised."""
         call, c_return, c_raise = states
@@ -1115,6 +1162,9 @@ class Model(Runner):
                               None, None)
         if exc is not None:
             return exc
+        self.log.append(("arguments",
+                         *([label] if kind == "method" else []),
+                         *([arg0] if arg0 != "MISSING" else []), *keywords))
         self.do_all(steps)
         self.dead.append(label)
         if raises:
@@ -1230,6 +1280,11 @@ class Model(Runner):
         # Nothing changes for states.
         self.do_all(steps)
 
+    def traced_steps(self, steps):
+        self.do_all(steps)
+        # Not in the callback of an event, but where it was.
+        self.log.append(("jumped", "in a trace function"))
+
 
 # ------ Random steps ------
 
@@ -1240,7 +1295,8 @@ WEIGHTS = {
     "new": 3, "call": 4, "produce": 3, "thread": 0.5, "handling": 1.5,
     "vectorcall": 5, "trace": 0.5,
 }
-OUTER_WEIGHTS = {"swap": 2, "generator": 0.7, "resume": 2, "legacy": 0.3}
+OUTER_WEIGHTS = {"swap": 2, "generator": 0.7, "resume": 2, "legacy": 0.3,
+                 "traced_steps": 0.5}
 OFFSETS = (0, 0, 0, 1, 1, 2, 300, 300, 1000, 2**31 - 1)
 LINES = (1, 1, 2, 3, 300, 5000, -5)
 
@@ -1443,23 +1499,31 @@ class Steps:
         return ("legacy", self.random.choice(("settrace", "setprofile")),
                 self.steps())
 
+    def traced_steps(self):
+        return "traced_steps", self.steps()
+
     def callback(self, tool=None, event=None):
         if event is None:
             tool = self.tool()
             event = self.random.choice(self.event_types)
-        if self.maybe(0.1):
+        if self.maybe(0.2):
             return "callback", tool, event, None, ()
-        reactions = [self.reaction()
+        reactions = [self.reaction(event)
                      for i in range(self.random.randint(1, 4))]
         return "callback", tool, event, self.label("T"), reactions
 
-    def reaction(self):
+    def reaction(self, event):
         how = self.random.choice(
             (None,) * 12 + ("disable",) * 6
-            + ("do", "do", "do, disable", "do, raise")
+            + ("do", "do", "do, disable", "do, raise", "return", "jump")
             + ("raise", "handle", "pending", "context", "over"))
         if how in DO:
-            steps = self.steps() if self.depth < 2 else ()
+            steps = self.steps() if self.depth < 2 else []
+            if self.maybe(0.3):
+                # For another of the callbacks that are being called.
+                steps.append(self.callback(self.tool(), event))
+            if self.maybe(0.3):
+                steps = [("trace", steps)]
             return how, (steps, self.label("R"))
         return how and (how, self.label("R"))
 
