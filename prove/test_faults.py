@@ -1,5 +1,8 @@
 """Tests of how the seeded faults find their places."""
 
+import os
+from pathlib import Path
+import tempfile
 import unittest
 from unittest import mock
 
@@ -52,6 +55,31 @@ class TestPlaces(unittest.TestCase):
                              r"\n  'd': wanted\(\) has twice 'return'"):
             self.find(("a", "gone", "c"), ("b", "wanted", "c"),
                       ("d", "wanted", "return"), ("e", "other", "return"))
+
+
+class TestSources(unittest.TestCase):
+
+    def changed_by(self, name):
+        """Return the files that are newer after one is written."""
+        with tempfile.TemporaryDirectory() as directory:
+            copy = Path(directory)
+            paths = {name: copy / "src" / name for name in faults.FILES}
+            for path in paths.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                os.utime(path, (0, 0))
+            faults.write_source(copy, name, "text")
+            self.assertEqual(paths[name].read_text(), "text")
+            return [name for name, path in paths.items()
+                    if path.stat().st_mtime]
+
+    def test_source(self):
+        for name in faults.SOURCES:
+            self.assertEqual(self.changed_by(name), [name])
+
+    def test_header(self):
+        # Make is called so that the header alone changes nothing.
+        self.assertEqual(self.changed_by(faults.HEADER), list(faults.FILES))
 
 
 if __name__ == "__main__":
