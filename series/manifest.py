@@ -7,6 +7,7 @@ or an edit of a stock file, found by its name PATH.SLUG.patch.
 import json
 import os
 from pathlib import Path
+import re
 
 from series import diffs
 from series.common import SeriesError
@@ -14,6 +15,8 @@ from series.rooms import rooms
 
 MANIFEST = "series/series.json"
 MESSAGES = "series/messages"
+# What pip leaves behind in the folder of the example that it installs.
+INSTALLING = re.compile(r"Doc/includes/[^/]+/(?:build|[^/]+\.egg-info)/")
 
 
 class Edit:
@@ -148,7 +151,8 @@ def repository_files(root):
     own = {"README.md", "LICENSE", "Makefile", ".ci", "build", *rooms(root)}
     for path in walk(root):
         top = path.split("/")[0]
-        if top not in own and not top.startswith(".git"):
+        if (top not in own and not top.startswith(".git")
+                and not INSTALLING.match(path)):
             yield path
 
 

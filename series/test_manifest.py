@@ -1,7 +1,5 @@
 """Tests of how the repository is read."""
 
-
-
 from series.common import sha256
 from series.fixture import EDIT, FixtureCase, STOCK
 
@@ -22,6 +20,11 @@ class BadSeriesTest(FixtureCase):
         self.put("Lib/extra.py", b"")
         self.assert_refused("Lib/extra.py: belongs to no patch, "
                             "series/series.json does not name it")
+
+    def test_what_installing_the_example_leaves(self):
+        for path in ("build/lib/extension.so", "tinybasic.egg-info/PKG-INFO"):
+            self.put(f"Doc/includes/tinybasic/{path}", b"")
+        self.apply()
 
     def test_edit_of_an_unknown_patch(self):
         self.put("Python/other.c.third.patch", EDIT)

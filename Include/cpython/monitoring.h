@@ -112,8 +112,9 @@ typedef struct _PyMonitoringState {
    May be called with an exception set, and keeps it.  A tool that starts to
    listen later is called from the next call on; one that stops is no longer
    called from that moment.  (If it starts again while the states still name
-   it, it is called at once; so is a tool in use that chooses local events for
-   a code-like and has a callback for them since before this call.)
+   it, it is called at once.  So is a tool that chooses local events for a
+   code-like, if before this call it had a callback for them, and an event on or
+   other local events since it took its id.)
 
    Errors: ValueError for an id that is no event type, which is found while a
    tool listens to something.  The states are then inactive and *version is
