@@ -712,8 +712,9 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
     if (res == Py_None && tstate->current_exception == NULL) {
         goto done;
     }
-    if (res == NULL || res == &_PyInstrumentation_DISABLE
-        || tstate->current_exception != NULL)
+    /* DISABLE is immortal. */
+    if (res == NULL || tstate->current_exception != NULL
+        || (_Py_IsImmortal(res) && res == &_PyInstrumentation_DISABLE))
     {
         return end_only_callback(tstate, &e, res, pending);
     }
@@ -909,13 +910,19 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
     if (PY_MONITORING_IS_INSTRUMENTED_EVENT(event_group(event))
         && event_tools->local)
     {
-        if (PyCode_Check(codelike)) {
+        uint8_t local = 0;
+        if (!PyCode_Check(codelike)) {
+            local = _Py_codelike_local_tools(&interp->codelikes, codelike,
+                                             event_group(event));
+        }
+        else if (!has_bytecode(codelike)
+                 || FT_ATOMIC_LOAD_PTR_RELAXED(
+                        ((PyCodeObject *)codelike)->_co_monitoring) != NULL)
+        {
             return call_local_tools(state, codelike, number, arg3, arg4,
                                     what_to_call(tools, event));
         }
-        tools &= ~event_tools->local
-                 | _Py_codelike_local_tools(&interp->codelikes, codelike,
-                                            event_group(event));
+        tools &= ~event_tools->local | local;
         if (tools == 0) {
             return 0;
         }
