@@ -1,9 +1,9 @@
 """Run the API's tests: run_tests.py RESULTS [DONE...].
 
-RESULTS gets a line of JSON before each test, its
-name, and one after it, the list of what failed: null for the test itself, else
-a subtest.  So the test that crashed the process is known.  Tests that are DONE
-are left out.
+RESULTS gets a line of JSON after each test, its name and the list of what
+failed: null for the test itself, else a subtest.  A line before each test says
+that it crashed, which the one after it replaces.  Tests that are DONE are left
+out.
 """
 
 import contextlib
@@ -92,15 +92,16 @@ class Result(unittest.TextTestResult):
     def __init__(self, *args, file, **kwargs):
         super().__init__(*args, **kwargs)
         self.file = file
+        self.failed = []
 
     def startTest(self, test):
         super().startTest(test)
-        self.failed = []
-        self.write(name_of(test))
+        self.write(test, ["(crashed)"])
 
     def stopTest(self, test):
         super().stopTest(test)
-        self.write(self.failed)
+        self.write(test, self.failed)
+        self.failed = []
 
     def addFailure(self, test, err):
         super().addFailure(test, err)
@@ -115,8 +116,8 @@ class Result(unittest.TextTestResult):
         if err is not None:
             self.failed.append(subtest._subDescription())
 
-    def write(self, value):
-        self.file.write(json.dumps(value) + "\n")
+    def write(self, test, failed):
+        self.file.write(json.dumps([name_of(test), failed]) + "\n")
         self.file.flush()
 
 
