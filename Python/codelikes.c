@@ -1,4 +1,4 @@
-/* What monitoring tools chose for single code-likes. */
+/* What is known of single code-likes. */
 
 #include "Python.h"
 #include "pycore_ceval.h"         // _PyEval_StopTheWorld()
@@ -121,11 +121,13 @@ free_tool_of_locations(codelike_entry *entry, int tool)
 static void
 free_entry(codelike_entry *entry)
 {
+    PyObject *code = entry->code;
     Py_DECREF(entry->ref);
     if (has_locations(entry)) {
         PyMem_Free(entry->locations);
     }
     PyMem_Free(entry);
+    Py_XDECREF(code);
 }
 
 static codelike_entry *
@@ -159,7 +161,7 @@ is_needed(codelike_entry *entry)
             return true;
         }
     }
-    return has_locations(entry);
+    return has_locations(entry) || entry->code != NULL;
 }
 
 static bool
@@ -356,6 +358,34 @@ _Py_codelike_get_local_events(PyInterpreterState *interp, PyObject *codelike,
     }
     UNLOCK(state);
     return events;
+}
+
+PyObject *
+_Py_codelike_get_code(PyInterpreterState *interp, PyObject *codelike)
+{
+    codelikes_state *state = &interp->codelikes;
+    LOCK(state);
+    codelike_entry *entry = find_codelike(state, codelike);
+    PyObject *code = entry != NULL ? Py_XNewRef(entry->code) : NULL;
+    UNLOCK(state);
+    return code;
+}
+
+PyObject *
+_Py_codelike_set_code(PyInterpreterState *interp, PyObject *codelike,
+                      PyObject *code)
+{
+    codelikes_state *state = &interp->codelikes;
+    codelike_entry *entry = lock_entry(interp, codelike);
+    if (entry == NULL) {
+        return NULL;
+    }
+    if (entry->code == NULL) {
+        entry->code = Py_NewRef(code);
+    }
+    code = Py_NewRef(entry->code);
+    UNLOCK(state);
+    return code;
 }
 
 void

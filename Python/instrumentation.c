@@ -64,9 +64,31 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
 
 /* ------ Which tools there are, and states ------ */
 
-/* sys.setprofile() and sys.settrace() get no producer's events: their
-   handlers look for the event's bytecode in the innermost Python frame. */
-#define PRODUCER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
+/* The tools that are taken by sys.monitoring.use_tool_id(); the others serve
+   sys.setprofile() and sys.settrace(). */
+#define USER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
+#define LEGACY_TOOLS (0xff & ~USER_TOOLS)
+
+/* In the sets of tools of the events that begin or end an activation: the
+   frames want to know, whether or not sys.setprofile() does. */
+#define KEEPS_FRAMES (1 << PY_MONITORING_SYS_PROFILE_ID)
+
+static inline Py_ALWAYS_INLINE enum _Py_activation_change
+activation_change(int event)
+{
+    switch (event) {
+        case PY_MONITORING_EVENT_PY_START:
+        case PY_MONITORING_EVENT_PY_RESUME:
+        case PY_MONITORING_EVENT_PY_THROW:
+            return _Py_ACTIVATION_BEGINS;
+        case PY_MONITORING_EVENT_PY_RETURN:
+        case PY_MONITORING_EVENT_PY_YIELD:
+        case PY_MONITORING_EVENT_PY_UNWIND:
+            return _Py_ACTIVATION_ENDS;
+        default:
+            return _Py_ACTIVATION_GOES_ON;
+    }
+}
 
 /* C_RETURN and C_RAISE are on, local and disabled where CALL is. */
 static inline Py_ALWAYS_INLINE int
@@ -96,7 +118,7 @@ static uint8_t
 tools_with_callback(PyInterpreterState *interp, int event)
 {
     uint8_t tools = 0;
-    for (int tool = 0; PRODUCER_TOOLS >> tool; tool++) {
+    for (int tool = 0; USER_TOOLS >> tool; tool++) {
         if (interp->monitoring_callables[tool][event] != NULL) {
             tools |= 1 << tool;
         }
@@ -104,8 +126,9 @@ tools_with_callback(PyInterpreterState *interp, int event)
     return tools;
 }
 
-/* Return the tools that may be called for a local event that they do not have
-   on, if they have a callback. */
+/* Return the tools that have an event on, or chose local events.  They may be
+   called for a local event that they do not have on, if they have a
+   callback. */
 static uint8_t
 tools_in_use(PyInterpreterState *interp)
 {
@@ -113,7 +136,16 @@ tools_in_use(PyInterpreterState *interp)
     for (int event = 0; event < _PY_MONITORING_UNGROUPED_EVENTS; event++) {
         tools |= interp->monitors.tools[event];
     }
-    return tools & PRODUCER_TOOLS;
+    return tools;
+}
+
+/* Return the legacy tools that get an event.  What sys.settrace() does for
+   JUMP is about bytecode: a loop's body fires LINE. */
+static uint8_t
+legacy_tools(PyInterpreterState *interp, int event)
+{
+    return event == PY_MONITORING_EVENT_JUMP
+           ? 0 : interp->monitors.tools[event_group(event)] & LEGACY_TOOLS;
 }
 
 /* Return where the callback's vectorcall function is kept, if its type is one
@@ -140,6 +172,7 @@ update_only_callback(PyInterpreterState *interp, int event)
     int group = event_group(event);
     tools->vectorcall = NULL;
     if (tools->called == 0 || (tools->called & (tools->called - 1)) != 0
+        || tools->called > USER_TOOLS || interp->producers.keeps_frames
         || tools->local != 0 || event == PY_MONITORING_EVENT_STOP_ITERATION
         || (PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
             && interp->codelikes.has_disabled[group]))
@@ -184,6 +217,12 @@ update_producers_unlocked(PyInterpreterState *interp)
     struct _Py_producers *producers = &interp->producers;
     bool changed = false;
     uint8_t in_use = tools_in_use(interp);
+    if (in_use & LEGACY_TOOLS) {
+        producers->keeps_frames = true;
+    }
+    else if (in_use == 0) {
+        producers->keeps_frames = false;
+    }
     uint8_t call_callbacks =
         tools_with_callback(interp, PY_MONITORING_EVENT_CALL)
         | tools_with_callback(interp, PY_MONITORING_EVENT_C_RETURN)
@@ -194,19 +233,24 @@ update_producers_unlocked(PyInterpreterState *interp)
         }
         struct _Py_event_tools *tools = &producers->events[event];
         int group = event_group(event);
-        uint8_t on = interp->monitors.tools[group] & PRODUCER_TOOLS;
+        uint8_t on = interp->monitors.tools[group] & USER_TOOLS;
         uint8_t callbacks = tools_with_callback(interp, event);
         uint8_t local = PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
-                        ? in_use & ~on : 0;
-        tools->called = (on | local) & callbacks;
+                        ? in_use & USER_TOOLS & ~on : 0;
+        uint8_t legacy = legacy_tools(interp, event);
+        uint8_t frames = activation_change(event) != _Py_ACTIVATION_GOES_ON
+                         && in_use != 0 ? KEEPS_FRAMES : 0;
+        tools->called = ((on | local) & callbacks) | legacy
+                        | (producers->keeps_frames ? frames : 0);
         tools->local = local & callbacks;
         tools->event = event;
         tools->group = group;
         tools->nargs = num_arguments(event);
         update_only_callback(interp, event);
         /* PyMonitoring_Vectorcall() looks at the state of CALL alone. */
-        uint8_t active = on | (local & (event == PY_MONITORING_EVENT_CALL
-                                        ? call_callbacks : callbacks));
+        uint8_t active = on | legacy | frames
+                         | (local & (event == PY_MONITORING_EVENT_CALL
+                                     ? call_callbacks : callbacks));
         changed |= active != producers->states[event].active;
         producers->states[event].active = active;
     }
@@ -351,11 +395,8 @@ PyMonitoring_ExitScope(void)
 
 /* ------ Callbacks ------ */
 
-/* In tstate->what_event, while no callback runs and while one for a producer's
-   event does.  A negative value keeps f_lineno from being set: no frame is at
-   a line of a producer's event. */
+/* In tstate->what_event, while no callback runs. */
 #define NO_EVENT -1
-#define PRODUCER_EVENT -2
 
 /* A callback that is replaced lives until it returns.  To count a reference
    for each call would be most of the cost where threads share it: instead a
@@ -363,6 +404,7 @@ PyMonitoring_ExitScope(void)
    reference in its place, marked by this bit.  Within a callback, where
    sys.call_tracing() lets events through, references are counted. */
 #define REPLACED 1
+#define TAGS ((uintptr_t)(REPLACED | _Py_CALLBACK_LOOKED))
 
 static inline PyObject **
 running_callback(PyThreadState *tstate)
@@ -382,24 +424,14 @@ keep_running_callback(PyInterpreterState *interp, PyObject *callback)
          tstate = tstate->next)
     {
         PyObject **running = running_callback(tstate);
-        if (*running == callback) {
-            *running = (PyObject *)((uintptr_t)Py_NewRef(callback) | REPLACED);
+        if (((uintptr_t)*running & ~(uintptr_t)_Py_CALLBACK_LOOKED)
+            == (uintptr_t)callback)
+        {
+            Py_INCREF(callback);
+            *running = (PyObject *)((uintptr_t)*running | REPLACED);
         }
     }
     HEAD_UNLOCK(&_PyRuntime);
-}
-
-/* The callback that the thread says it runs has returned. */
-static inline Py_ALWAYS_INLINE void
-leave_callback(PyThreadState *tstate)
-{
-    uintptr_t running = (uintptr_t)*running_callback(tstate);
-    if (running & REPLACED) {
-        /* A finalizer may let events through: they have to count as nested.  A
-           call keeps the rare release out of the usual path. */
-        _Py_DecRef((PyObject *)(running & ~(uintptr_t)REPLACED));
-    }
-    *running_callback(tstate) = NULL;
 }
 
 void
@@ -430,6 +462,51 @@ typedef struct {
     int number;                 /* the offset or line, which can be disabled */
     uint32_t owner;             /* of the tool whose callback runs */
 } fired_event;
+
+/* Somebody looked at a foreign frame: from now on all that begins and ends is
+   kept, so that later looks see the callers too. */
+static void
+keep_frames(PyInterpreterState *interp)
+{
+    if (interp->producers.keeps_frames) {
+        return;
+    }
+    _PyEval_StopTheWorld(interp);
+    interp->producers.keeps_frames = true;
+    _PyMonitoring_UpdateProducers(interp);
+    _PyEval_StartTheWorld(interp);
+}
+
+/* The callback was replaced or looked at the frame of its event, that of e if
+   there is no other. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
+leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
+                      fired_event *e)
+{
+    if (running & _Py_CALLBACK_LOOKED) {
+        keep_frames(tstate->interp);
+        if (e != NULL
+            && activation_change(e->tools->event) == _Py_ACTIVATION_ENDS)
+        {
+            _PyForeignFrames_End(tstate, e->args[1]);
+        }
+    }
+    if (running & REPLACED) {
+        /* A finalizer may let events through: they have to count as nested. */
+        Py_DECREF((PyObject *)(running & ~TAGS));
+    }
+}
+
+/* The callback that the thread says it runs has returned. */
+static inline Py_ALWAYS_INLINE void
+leave_callback(PyThreadState *tstate, fired_event *e)
+{
+    uintptr_t running = (uintptr_t)*running_callback(tstate);
+    if (running & TAGS) {
+        leave_tagged_callback(tstate, running, e);
+    }
+    *running_callback(tstate) = NULL;
+}
 
 /* Some location of the event is disabled: no callback is for all of them. */
 static void
@@ -576,11 +653,44 @@ new_number(PyThreadState *tstate, int number)
     return obj;
 }
 
+/* Where an event happens, in one register. */
+static inline Py_ALWAYS_INLINE uint64_t
+make_place(int32_t offset, int lineno)
+{
+    return (uint64_t)(uint32_t)lineno << 32 | (uint32_t)offset;
+}
+
+static inline Py_ALWAYS_INLINE int
+place_number(uint64_t place, int event)
+{
+    return (int)(event == PY_MONITORING_EVENT_LINE ? place >> 32 : place);
+}
+
+/* Have frames of the thread follow the event that begins to be fired.  Return
+   -1 with an exception set on failure. */
+static inline int
+fire_frames(PyThreadState *tstate, int event, PyObject *codelike,
+            uint64_t place, uint8_t tools, bool is_nested)
+{
+    struct _Py_foreign_frames *frames =
+        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
+        return -1;
+    }
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->place = place;
+    return tstate->interp->producers.keeps_frames
+           ? _PyForeignFrames_Fire(tstate, activation_change(event), codelike,
+                                   place, tools & LEGACY_TOOLS)
+           : 0;
+}
+
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
    are for the events that have them.  `what` is made by what_to_call(), so that
    all arguments are in registers. */
 static Py_NO_INLINE int
-call_tools(PyMonitoringState *state, PyObject *codelike, int number,
+call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
            PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyThreadState *tstate = _PyThreadState_GET();
@@ -589,6 +699,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
     }
     PyInterpreterState *interp = tstate->interp;
     uint8_t tools = what & 0xff;
+    int number = place_number(place, what >> 8);
     fired_event e = {
         .args = {NULL, codelike, NULL, arg3, arg4},
         .state = state,
@@ -596,6 +707,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
         .number = number,
     };
     int event = e.tools->event;
+    tools &= USER_TOOLS | legacy_tools(interp, event);
     PyObject *pending = tstate->current_exception;
     PyObject *made = NULL;
     PyObject *stop = NULL;
@@ -616,10 +728,10 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
             goto done;
         }
     }
-    err = 0;
     tstate->tracing++;
-    tstate->what_event = PRODUCER_EVENT;
-    do {
+    tstate->what_event = _Py_FOREIGN_EVENT;
+    err = fire_frames(tstate, event, codelike, place, tools, is_nested);
+    while (tools != 0 && err == 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;
         PyObject *callback = interp->monitoring_callables[tool][event];
@@ -642,9 +754,15 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int number,
             Py_DECREF(callback);
         }
         else {
-            leave_callback(tstate);
+            leave_callback(tstate, NULL);
         }
-    } while (tools && err == 0);
+    }
+    if (activation_change(event) == _Py_ACTIVATION_ENDS) {
+        _PyForeignFrames_End(tstate, codelike);
+    }
+    if (is_nested) {
+        ((_PyThreadStateImpl *)tstate)->foreign_frames.codelike = NULL;
+    }
     tstate->what_event = old_what;
     tstate->tracing--;
 done:
@@ -666,8 +784,8 @@ end_only_callback(PyThreadState *tstate, fired_event *e,
 {
     uintptr_t running = (uintptr_t)*running_callback(tstate);
     int err = take_result(
-        tstate, e, (PyObject *)(running & ~(uintptr_t)REPLACED), res);
-    leave_callback(tstate);
+        tstate, e, (PyObject *)(running & ~TAGS), res);
+    leave_callback(tstate, e);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     return end_event(tstate, pending, err);
@@ -676,11 +794,13 @@ end_only_callback(PyThreadState *tstate, fired_event *e,
 /* Do what call_tools() does where only one callback is to be called, whatever
    the code-like and location.  It is inline for the number of arguments. */
 static inline Py_ALWAYS_INLINE int
-call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
-                   PyObject *arg3, PyObject *arg4, vectorcallfunc *vectorcall,
+call_only_callback(PyMonitoringState *state, PyObject *codelike,
+                   uint64_t place, bool is_line, PyObject *arg3,
+                   PyObject *arg4, vectorcallfunc *vectorcall,
                    PyThreadState *tstate, const struct _Py_event_tools *tools,
                    Py_ssize_t nargs)
 {
+    int number = (int)(is_line ? place >> 32 : place);
     PyObject *pending = tstate->current_exception;
     PyObject *number_obj;
     if (tstate->tracing || tstate->what_event != NO_EVENT
@@ -688,9 +808,14 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
         || (nargs == 2 && pending != NULL)
         || (number_obj = ready_number(tstate, number)) == NULL)
     {
-        return call_tools(state, codelike, number, arg3, arg4,
+        return call_tools(state, codelike, place, arg3, arg4,
                           what_to_call(tools->called, tools->event));
     }
+    struct _Py_foreign_frames *frames =
+        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->place = place;
     fired_event e;
     e.args[1] = codelike;
     e.args[2] = number_obj;
@@ -705,7 +830,7 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
     e.owner = tools->owner;
     *running_callback(tstate) = tools->callback;
     tstate->tracing++;
-    tstate->what_event = PRODUCER_EVENT;
+    tstate->what_event = _Py_FOREIGN_EVENT;
     PyObject *res = (*vectorcall)(tools->callback, e.args + 1,
                                   nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                   NULL);
@@ -720,7 +845,7 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike, int number,
     }
     Py_DECREF(res);
 done:
-    leave_callback(tstate);
+    leave_callback(tstate, &e);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     if (nargs > 2) {
@@ -730,37 +855,46 @@ done:
 }
 
 static Py_NO_INLINE int
-call_only_2(PyMonitoringState *state, PyObject *codelike, int number,
-            const struct _Py_event_tools *tools, vectorcallfunc *vectorcall,
-            PyThreadState *tstate)
+call_only_line(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+               const struct _Py_event_tools *tools,
+               vectorcallfunc *vectorcall, PyThreadState *tstate)
 {
-    return call_only_callback(state, codelike, number, NULL, NULL, vectorcall,
-                              tstate, tools, 2);
+    return call_only_callback(state, codelike, place, true, NULL, NULL,
+                              vectorcall, tstate, tools, 2);
 }
 
 static Py_NO_INLINE int
-call_only_3(PyMonitoringState *state, PyObject *codelike, int number,
+call_only_2(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+            const struct _Py_event_tools *tools, vectorcallfunc *vectorcall,
+            PyThreadState *tstate)
+{
+    return call_only_callback(state, codelike, place, false, NULL, NULL,
+                              vectorcall, tstate, tools, 2);
+}
+
+static Py_NO_INLINE int
+call_only_3(PyMonitoringState *state, PyObject *codelike, uint64_t place,
             PyObject *arg3, vectorcallfunc *vectorcall,
             const struct _Py_event_tools *tools)
 {
-    return call_only_callback(state, codelike, number, arg3, NULL, vectorcall,
-                              _PyThreadState_GET(), tools, 3);
+    return call_only_callback(state, codelike, place, false, arg3, NULL,
+                              vectorcall, _PyThreadState_GET(), tools, 3);
 }
 
 /* What calls the callback is read again, which saves a seventh argument.  If it
    is NULL now, another thread has disabled a location meanwhile. */
 static Py_NO_INLINE int
-call_only_4(PyMonitoringState *state, PyObject *codelike, int number,
+call_only_4(PyMonitoringState *state, PyObject *codelike, uint64_t place,
             PyObject *arg3, PyObject *arg4,
             const struct _Py_event_tools *tools)
 {
     vectorcallfunc *vectorcall = FT_ATOMIC_LOAD_PTR_RELAXED(tools->vectorcall);
     if (vectorcall == NULL) {
-        return call_tools(state, codelike, number, arg3, arg4,
+        return call_tools(state, codelike, place, arg3, arg4,
                           what_to_call(tools->called, tools->event));
     }
-    return call_only_callback(state, codelike, number, arg3, arg4, vectorcall,
-                              _PyThreadState_GET(), tools, 4);
+    return call_only_callback(state, codelike, place, false, arg3, arg4,
+                              vectorcall, _PyThreadState_GET(), tools, 4);
 }
 
 /* ------ Events ------ */
@@ -787,7 +921,7 @@ local_tools(PyInterpreterState *interp, PyObject *codelike, int group)
 /* Call the tools of an event, some of which only if they have local events on
    the code-like. */
 static Py_NO_INLINE int
-call_local_tools(PyMonitoringState *state, PyObject *codelike, int number,
+call_local_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
                  PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
@@ -795,7 +929,7 @@ call_local_tools(PyMonitoringState *state, PyObject *codelike, int number,
     what &= ~(uint32_t)tools->local
             | local_tools(interp, codelike, tools->group);
     return (what & 0xff) == 0
-           ? 0 : call_tools(state, codelike, number, arg3, arg4, what);
+           ? 0 : call_tools(state, codelike, place, arg3, arg4, what);
 }
 
 static bool
@@ -825,6 +959,7 @@ refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
     if (tools & event_tools->local) {
         tools &= ~event_tools->local | local_tools(interp, codelike, group);
     }
+    tools &= USER_TOOLS | legacy_tools(interp, event);
     if (tools == 0 || tstate->tracing) {
         return 0;
     }
@@ -857,8 +992,10 @@ reports_exception(int event)
    the event, and which arguments it has. */
 static inline Py_ALWAYS_INLINE int
 fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
-     int number, PyObject *arg3, PyObject *arg4)
+     int lineno, PyObject *arg3, PyObject *arg4)
 {
+    bool is_line = event == PY_MONITORING_EVENT_LINE;
+    int number = is_line ? lineno : offset;
     assert(codelike != NULL);
     PyThreadState *tstate = _PyThreadState_GET();
     PyInterpreterState *interp = tstate->interp;
@@ -876,18 +1013,22 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
     {
         return refuse_event(state, codelike, offset, number, event);
     }
+    uint64_t place = make_place(offset, is_line ? lineno : 0);
     vectorcallfunc *vectorcall =
         FT_ATOMIC_LOAD_PTR_RELAXED(event_tools->vectorcall);
     if (vectorcall != NULL) {
         switch (num_arguments(event)) {
             case 2:
-                return call_only_2(state, codelike, number, event_tools,
-                                   vectorcall, tstate);
+                return is_line
+                    ? call_only_line(state, codelike, place, event_tools,
+                                     vectorcall, tstate)
+                    : call_only_2(state, codelike, place, event_tools,
+                                  vectorcall, tstate);
             case 3:
-                return call_only_3(state, codelike, number, arg3, vectorcall,
+                return call_only_3(state, codelike, place, arg3, vectorcall,
                                    event_tools);
             default:
-                return call_only_4(state, codelike, number, arg3, arg4,
+                return call_only_4(state, codelike, place, arg3, arg4,
                                    event_tools);
         }
     }
@@ -919,7 +1060,7 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
                  || FT_ATOMIC_LOAD_PTR_RELAXED(
                         ((PyCodeObject *)codelike)->_co_monitoring) != NULL)
         {
-            return call_local_tools(state, codelike, number, arg3, arg4,
+            return call_local_tools(state, codelike, place, arg3, arg4,
                                     what_to_call(tools, event));
         }
         tools &= ~event_tools->local | local;
@@ -927,7 +1068,7 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
             return 0;
         }
     }
-    return call_tools(state, codelike, number, arg3, arg4,
+    return call_tools(state, codelike, place, arg3, arg4,
                       what_to_call(tools, event));
 }
 
@@ -935,7 +1076,7 @@ static inline Py_ALWAYS_INLINE int
 fire_plain(PyMonitoringState *state, int event, PyObject *codelike,
            int32_t offset)
 {
-    return fire(state, event, codelike, offset, offset, NULL, NULL);
+    return fire(state, event, codelike, offset, 0, NULL, NULL);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -943,7 +1084,7 @@ fire_value(PyMonitoringState *state, int event, PyObject *codelike,
            int32_t offset, PyObject *value)
 {
     assert(value != NULL);
-    return fire(state, event, codelike, offset, offset, value, NULL);
+    return fire(state, event, codelike, offset, 0, value, NULL);
 }
 
 static inline Py_ALWAYS_INLINE int
@@ -951,7 +1092,7 @@ fire_call(PyMonitoringState *state, int event, PyObject *codelike,
           int32_t offset, PyObject *callable, PyObject *arg0)
 {
     assert(callable != NULL && arg0 != NULL);
-    return fire(state, event, codelike, offset, offset, callable, arg0);
+    return fire(state, event, codelike, offset, 0, callable, arg0);
 }
 
 int
@@ -1137,7 +1278,42 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *value)
 {
     return fire(state, PY_MONITORING_EVENT_STOP_ITERATION, codelike, offset,
-                offset, value, NULL);
+                0, value, NULL);
+}
+
+/* ------ Frames ------ */
+
+int
+_PyMonitoring_SetFrameNamespaces(PyObject *codelike, PyObject *globals,
+                                 PyObject *locals)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    PyObject *pending = _PyErr_GetRaisedException(tstate);
+    int err = -1;
+    if (globals != NULL && !PyDict_Check(globals)) {
+        PyErr_Format(PyExc_TypeError, "globals must be a dict, not %T",
+                     globals);
+    }
+    else if (locals != NULL && !PyMapping_Check(locals)) {
+        PyErr_Format(PyExc_TypeError, "locals must be a mapping, not %T",
+                     locals);
+    }
+    else {
+        keep_frames(tstate->interp);
+        err = _PyForeignFrames_SetNamespaces(tstate, codelike, globals,
+                                             locals);
+    }
+    return end_event(tstate, pending, err);
+}
+
+int
+_PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
+{
+    return _PyForeignFrames_AddTraceback(_PyThreadState_GET(), codelike,
+                                         offset, lineno);
 }
 
 /* ------ What sys.monitoring does for code-likes ------ */

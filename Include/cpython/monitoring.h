@@ -255,6 +255,12 @@ PyAPI_FUNC(int)
 _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *codelike, int32_t offset,
                                      PyObject *value);
+PyAPI_FUNC(int)
+_PyMonitoring_SetFrameNamespaces(PyObject *codelike, PyObject *globals,
+                                 PyObject *locals) _PyMonitoring_OPTIONAL;
+PyAPI_FUNC(int)
+_PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
+                           _PyMonitoring_OPTIONAL;
 
 
 /* Threads may share a state where there is no GIL. */
@@ -524,6 +530,47 @@ PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
     return _PyMonitoring_IS_ACTIVE(state)
         ? _PyMonitoring_FireStopIterationEvent(state, codelike, offset, value)
         : 0;
+}
+
+/* Say which variables the activation of codelike has that the thread runs:
+   what its frame's f_globals and f_locals are, for debuggers.  Call it after
+   the event that begins the activation, with any state of the scope; like the
+   functions above it does nothing while the state is not active, or a callback
+   runs.
+
+   globals is a dict and locals a mapping; NULL leaves what was.  Both are kept
+   until the activation ends, and locals is read when somebody looks: it may
+   work its values out then.  What a debugger assigns stays with the frame.
+
+   Errors: TypeError for other types; MemoryError.  Nothing is changed then.
+   Does nothing where the interpreter lacks it.  New in this version. */
+static inline int
+PyMonitoring_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
+                                PyObject *globals, PyObject *locals)
+{
+    return _PyMonitoring_IS_ACTIVE(state)
+        && _PyMonitoring_HAS(_PyMonitoring_SetFrameNamespaces)
+        ? _PyMonitoring_SetFrameNamespaces(codelike, globals, locals) : 0;
+}
+
+/* Add a location of codelike to the traceback of the exception that is set,
+   which stays set.  Call it once for each activation that the exception leaves
+   or is handled in, before RAISE is fired; it needs no state, and works
+   whether or not a tool listens.
+
+   With a lineno of 0 the line is that of the offset.  If both are known and
+   differ, the entry shows lineno, and no columns.  The entry's frame is the
+   activation's, if there is one.
+
+   Return 0, or -1 if the entry could not be made, for lack of memory for
+   instance or of an interpreter that can: the exception is then as it was, so
+   the result need not be looked at.  With none set, -1 with SystemError set.
+   New in this version. */
+static inline int
+PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
+{
+    return _PyMonitoring_HAS(_PyMonitoring_AddTraceback)
+        ? _PyMonitoring_AddTraceback(codelike, offset, lineno) : -1;
 }
 
 #undef _PyMonitoring_IS_ACTIVE

@@ -12,9 +12,10 @@ extern "C" {
 #include "pycore_lock.h"          // PyMutex
 #include "pycore_pyatomic_ft_wrappers.h"
 
-/* What monitoring tools chose for single code-likes: the locations that they
-   disabled, and local events on what has no bytecode.  It never keeps a
-   code-like alive, and ends when the code-like dies.
+/* What is known of single code-likes: what monitoring tools chose, the
+   locations that they disabled, and local events on what has no bytecode; and
+   the code object that stands for one in frames.  It never keeps a code-like
+   alive, and ends when the code-like dies.
 
    All functions need an attached thread state of the interpreter.  Sets of
    tools are bit masks, tool 0 being bit 0. */
@@ -40,6 +41,7 @@ struct _Py_codelike {
         size_t num_locations;
         struct _Py_codelike *next_dropped;
     };
+    PyObject *code;               // what frames have for f_code, or NULL
     uint8_t local_tools[_PY_MONITORING_LOCAL_EVENTS];
 };
 
@@ -187,6 +189,16 @@ extern int _Py_codelike_set_local_events(
 
 extern uint32_t _Py_codelike_get_local_events(
     PyInterpreterState *interp, PyObject *codelike, int tool);
+
+/* Return the code object that frames of the code-like have, a new reference,
+   or NULL without an exception if there is none yet. */
+extern PyObject *_Py_codelike_get_code(PyInterpreterState *interp,
+                                       PyObject *codelike);
+
+/* Set it, unless there is one.  Return that which is there then, a new
+   reference, or NULL with an exception set. */
+extern PyObject *_Py_codelike_set_code(PyInterpreterState *interp,
+                                       PyObject *codelike, PyObject *code);
 
 /* Forget all disabled locations. */
 extern void _Py_codelikes_restart(PyInterpreterState *interp);

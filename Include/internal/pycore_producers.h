@@ -13,8 +13,7 @@ extern "C" {
 /* Which tools an interpreter has for the events of code that is not bytecode:
    all that follows from global events, callbacks and the use of local events.
    It changes while the world is stopped, but for `vectorcall`, which can become
-   NULL.  Sets of tools are bit masks, tool 0 being bit 0; tools 6 and 7 are
-   never among them. */
+   NULL.  Sets of tools are bit masks, tool 0 being bit 0. */
 
 struct _Py_event_tools {
     /* Where the only callback, a function or a method, has what calls it, if
@@ -34,6 +33,7 @@ struct _Py_producers {
     struct _Py_event_tools events[_PY_MONITORING_EVENTS];
     PyMonitoringState states[_PY_MONITORING_EVENTS];    /* as they are now */
     uint8_t use_local;          /* that chose local events since taken */
+    bool keeps_frames;          /* somebody looked at a foreign frame */
 };
 
 /* Have the above follow a change.  The world must be stopped. */

@@ -1,0 +1,110 @@
+#ifndef Py_INTERNAL_FOREIGNFRAMES_H
+#define Py_INTERNAL_FOREIGNFRAMES_H
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifndef Py_BUILD_CORE
+#  error "this header requires Py_BUILD_CORE define"
+#endif
+
+/* The frames of code that is not bytecode.
+
+   A thread keeps an entry for each activation of foreign code that somebody
+   may look at, the newest last.  What is between two entries, or an entry and
+   the Python frame below it, is known by the Python frame: the innermost one
+   when the activation began.  An entry lives while that frame does.  A frame
+   object is made when somebody looks, and never linked into the thread's
+   chain of frames: sys._getframe() and f_back ask here, in callbacks of
+   monitoring tools alone. */
+
+struct _PyInterpreterFrame;
+
+/* An activation.  All references are strong, and may be NULL but the first. */
+struct _Py_activation {
+    PyObject *codelike;
+    PyFrameObject *frame;
+    struct _PyInterpreterFrame *below;
+    PyFrameObject *below_frame;     /* the object of `below` */
+    PyObject *globals;              /* what the producer says of them */
+    PyObject *locals;
+    int offset;
+    int lineno;                     /* of the last LINE event, or 0 */
+    uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
+};
+
+/* What a thread knows. */
+struct _Py_foreign_frames {
+    struct _Py_activation *activations;
+    Py_ssize_t num_activations;
+    Py_ssize_t allocated;
+    /* The event whose callback runs, or ran last, as far as no activation is
+       kept for it: only for the first look is it needed.  The code-like is
+       borrowed from the producer, and NULL if there is no such event. */
+    PyObject *codelike;
+    struct _PyInterpreterFrame *current_frame;
+    uint64_t place;                 /* the offset; above, for LINE, the line */
+};
+
+/* tstate->what_event while a callback for such an event runs.  Negative values
+   keep f_lineno from being set: no Python frame is at the event. */
+#define _Py_FOREIGN_EVENT -2
+
+/* In the thread's running_callback: the callback looked at the frame of its
+   event, for which an activation is kept since then. */
+#define _Py_CALLBACK_LOOKED 2
+
+/* What an event means for its activation. */
+enum _Py_activation_change {
+    _Py_ACTIVATION_GOES_ON,
+    _Py_ACTIVATION_BEGINS,
+    _Py_ACTIVATION_ENDS,
+};
+
+/* An event is fired, and activations are kept: find or make its own, and drop
+   those that must have ended.  legacy_tools are the tools that get 'call' if
+   the activation begins.  Return -1 with an exception set on failure. */
+extern int _PyForeignFrames_Fire(
+    PyThreadState *tstate, enum _Py_activation_change change,
+    PyObject *codelike, uint64_t place, uint8_t legacy_tools);
+
+/* An event that ends an activation has been fired: drop it. */
+extern void _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike);
+
+/* A Python frame runs bytecode, so all that it called has ended. */
+extern int _PyForeignFrames_DropCalled(PyThreadState *tstate,
+                                       struct _PyInterpreterFrame *frame);
+
+/* Drop all activations of a thread, or what was detached of several. */
+extern void _PyForeignFrames_Clear(struct _Py_foreign_frames *frames);
+
+/* Keep the activation of the event whose callback runs. */
+extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
+
+/* Return the frame of the event whose callback runs, borrowed, or NULL with an
+   exception set. */
+extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
+
+/* Return the innermost frame of the foreign code that the frame called and
+   that has called back, as a new reference; NULL without an exception if there
+   is none, and with one on failure.  The frame may be incomplete, and NULL. */
+extern PyFrameObject *_PyForeignFrames_CalledBy(
+    PyThreadState *tstate, struct _PyInterpreterFrame *current_frame);
+
+/* Return whether the frame is that of an activation that goes on. */
+extern bool _PyForeignFrames_IsRunning(PyThreadState *tstate,
+                                       PyFrameObject *frame);
+
+/* What the producer says of its variables. */
+extern int _PyForeignFrames_SetNamespaces(
+    PyThreadState *tstate, PyObject *codelike, PyObject *globals,
+    PyObject *locals);
+
+/* Add an entry to the traceback of the exception that is set. */
+extern int _PyForeignFrames_AddTraceback(
+    PyThreadState *tstate, PyObject *codelike, int offset, int lineno);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* !Py_INTERNAL_FOREIGNFRAMES_H */

@@ -1,0 +1,853 @@
+/* The frames of code that is not bytecode. */
+
+#include "Python.h"
+#include "frameobject.h"          // PyFrame_New()
+#include "pycore_code.h"          // _PyCode_InitAddressRange()
+#include "pycore_codelikes.h"     // _Py_codelike_get_code()
+#include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
+#include "pycore_dict.h"
+#include "pycore_foreignframes.h"
+#include "pycore_frame.h"         // _PyInterpreterFrame
+#include "pycore_import.h"        // _PyImport_GetModuleAttrString()
+#include "pycore_interp.h"        // PyInterpreterState.ceval
+#include "pycore_pystate.h"       // _PyThreadState_GET()
+#include "pycore_traceback.h"     // _PyTraceBack_FromFrame()
+#include "pycore_tstate.h"        // _PyThreadStateImpl
+
+typedef struct _Py_activation activation;
+typedef struct _Py_foreign_frames foreign_frames;
+
+static inline foreign_frames *
+frames_of(PyThreadState *tstate)
+{
+    return &((_PyThreadStateImpl *)tstate)->foreign_frames;
+}
+
+/* What runs while a code-like is asked, or a legacy tool is called, fires no
+   events. */
+static int
+stop_events(PyThreadState *tstate)
+{
+    int what = tstate->what_event;
+    tstate->tracing++;
+    tstate->what_event = _Py_FOREIGN_EVENT;
+    return what;
+}
+
+static void
+allow_events(PyThreadState *tstate, int what)
+{
+    tstate->what_event = what;
+    tstate->tracing--;
+}
+
+/* ------ Places ------ */
+
+/* Return the index of the code unit that a frame or a traceback at the offset
+   has, and whether that is the location of the offset: not if there is none,
+   or if it is of another line than lineno, unless that is 0.  Tools believe
+   the location more than the line. */
+static int
+find_unit(PyCodeObject *code, int offset, int lineno, bool *is_exact)
+{
+    int size = (int)Py_SIZE(code);
+    *is_exact = offset % (int)sizeof(_Py_CODEUNIT) == 0
+        && offset / (int)sizeof(_Py_CODEUNIT) < size
+        && (lineno == 0 || PyCode_Addr2Line(code, offset) == lineno);
+    if (*is_exact) {
+        return offset / (int)sizeof(_Py_CODEUNIT);
+    }
+    /* One without a location, or at least of that line. */
+    int unit = size - 1;
+    PyCodeAddressRange range;
+    _PyCode_InitAddressRange(code, &range);
+    while (_PyLineTable_NextAddressRange(&range)) {
+        if (range.ar_line < 0) {
+            return range.ar_start / (int)sizeof(_Py_CODEUNIT);
+        }
+        if (range.ar_line == lineno) {
+            unit = range.ar_start / (int)sizeof(_Py_CODEUNIT);
+        }
+    }
+    return unit;
+}
+
+static void
+set_place(PyFrameObject *frame, int offset, int lineno)
+{
+    PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
+    bool is_exact;
+    int unit = find_unit(code, offset, lineno, &is_exact);
+    frame->f_frame->instr_ptr = _PyCode_CODE(code) + unit;
+    if (lineno == 0
+        && (!is_exact
+            || PyCode_Addr2Line(code, unit * (int)sizeof(_Py_CODEUNIT)) < 0))
+    {
+        lineno = code->co_firstlineno;
+    }
+    frame->f_lineno = lineno;
+}
+
+/* ------ Code objects for code-likes that are none ------ */
+
+/* Return a new reference to an attribute, or to the default, which may be NULL,
+   if there is none. */
+static PyObject *
+get_attribute(PyObject *codelike, const char *name, PyObject *otherwise)
+{
+    PyObject *res;
+    int found = PyObject_GetOptionalAttrString(codelike, name, &res);
+    return found == 0 ? Py_XNewRef(otherwise) : res;
+}
+
+/* Append the locations that an iterator yields.  Return how many there are, or
+   -1 with an exception set. */
+static Py_ssize_t
+read_positions(PyObject *positions, PyCodeLocation **locations)
+{
+    PyObject *list = PySequence_List(positions);
+    if (list == NULL) {
+        return -1;
+    }
+    Py_ssize_t num = PyList_GET_SIZE(list);
+    *locations = PyMem_New(PyCodeLocation, num);
+    if (*locations == NULL) {
+        PyErr_NoMemory();
+        num = -1;
+    }
+    for (Py_ssize_t i = 0; i < num; i++) {
+        int *numbers[4] = {
+            &(*locations)[i].lineno, &(*locations)[i].end_lineno,
+            &(*locations)[i].col_offset, &(*locations)[i].end_col_offset,
+        };
+        PyObject *tuple = PyList_GET_ITEM(list, i);
+        if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 4) {
+            PyErr_Format(PyExc_TypeError, "co_positions() must yield tuples "
+                         "of 4 items, not %R", tuple);
+            num = -1;
+            break;
+        }
+        for (int j = 0; j < 4; j++) {
+            PyObject *number = PyTuple_GET_ITEM(tuple, j);
+            *numbers[j] = number == Py_None ? -1 : PyLong_AsInt(number);
+            if (*numbers[j] == -1 && PyErr_Occurred()) {
+                num = -1;
+                break;
+            }
+        }
+    }
+    Py_DECREF(list);
+    return num;
+}
+
+/* Return a code object like the code-like, a new reference, in the file and
+   with the only location that are given, or, if they are NULL, with its own. */
+static PyObject *
+make_code(PyObject *codelike, PyObject *filename,
+          const PyCodeLocation *location)
+{
+    PyObject *code = NULL, *own_filename = NULL, *name = NULL;
+    PyObject *qualname = NULL, *first = NULL, *positions = NULL;
+    PyCodeLocation *locations = NULL;
+    Py_ssize_t num_locations = location != NULL;
+
+    name = get_attribute(codelike, "co_name", &_Py_STR(anon_unknown));
+    if (name == NULL) {
+        goto done;
+    }
+    if (filename == NULL) {
+        filename = own_filename = get_attribute(codelike, "co_filename",
+                                                &_Py_STR(anon_unknown));
+        if (filename == NULL) {
+            goto done;
+        }
+    }
+    qualname = get_attribute(codelike, "co_qualname", name);
+    first = get_attribute(codelike, "co_firstlineno", _PyLong_GetOne());
+    if (qualname == NULL || first == NULL) {
+        goto done;
+    }
+    int firstlineno = PyLong_AsInt(first);
+    if (firstlineno == -1 && PyErr_Occurred()) {
+        goto done;
+    }
+    if (location == NULL) {
+        PyObject *method = get_attribute(codelike, "co_positions", NULL);
+        if (method == NULL && PyErr_Occurred()) {
+            goto done;
+        }
+        if (method != NULL) {
+            positions = PyObject_CallNoArgs(method);
+            Py_DECREF(method);
+            num_locations = positions == NULL
+                            ? -1 : read_positions(positions, &locations);
+            if (num_locations < 0) {
+                goto done;
+            }
+        }
+        location = locations;
+    }
+    code = PyCode_NewWithLocations(filename, name, qualname, firstlineno,
+                                   location, num_locations);
+done:
+    PyMem_Free(locations);
+    Py_XDECREF(positions);
+    Py_XDECREF(first);
+    Py_XDECREF(qualname);
+    Py_XDECREF(own_filename);
+    Py_XDECREF(name);
+    return code;
+}
+
+/* Return the code object of the code-like, a new reference: the same one each
+   time, if it can be weakly referenced. */
+static PyObject *
+get_code(PyThreadState *tstate, PyObject *codelike)
+{
+    if (PyCode_Check(codelike) && Py_SIZE(codelike) > 0) {
+        return Py_NewRef(codelike);
+    }
+    PyObject *code = _Py_codelike_get_code(tstate->interp, codelike);
+    if (code != NULL) {
+        return code;
+    }
+    code = make_code(codelike, NULL, NULL);
+    if (code != NULL && _PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {
+        Py_SETREF(code, _Py_codelike_set_code(tstate->interp, codelike, code));
+    }
+    return code;
+}
+
+/* ------ Frame objects ------ */
+
+static PyObject *
+make_globals(PyThreadState *tstate, PyCodeObject *code,
+             _PyInterpreterFrame *below)
+{
+    PyObject *globals = PyDict_New();
+    if (globals == NULL) {
+        return NULL;
+    }
+    PyObject *builtins = below != NULL ? below->f_builtins
+                                       : _PyEval_GetBuiltins(tstate);
+    PyObject *name = NULL;
+    if ((below != NULL
+         && PyDict_GetItemRef(below->f_globals, &_Py_ID(__name__), &name) < 0)
+        || (name != NULL
+            && PyDict_SetItem(globals, &_Py_ID(__name__), name) < 0)
+        || PyDict_SetItem(globals, &_Py_ID(__file__), code->co_filename) < 0
+        || PyDict_SetItem(globals, &_Py_ID(__builtins__), builtins) < 0)
+    {
+        Py_CLEAR(globals);
+    }
+    Py_XDECREF(name);
+    return globals;
+}
+
+/* Show the producer's variables in a frame.  What a debugger writes goes to a
+   dict of the frame's own. */
+static int
+set_locals(PyFrameObject *frame, PyObject *locals)
+{
+    PyObject *own = Py_XNewRef(frame->f_extra_locals);
+    if (own == NULL) {
+        own = frame->f_frame->f_locals != NULL
+              ? Py_NewRef(frame->f_frame->f_locals) : PyDict_New();
+    }
+    PyObject *type = NULL, *layers = NULL;
+    if (own != NULL) {
+        type = _PyImport_GetModuleAttrString("collections", "ChainMap");
+    }
+    if (type != NULL) {
+        layers = PyObject_CallFunctionObjArgs(type, own, locals, NULL);
+    }
+    Py_XDECREF(type);
+    if (layers == NULL) {
+        Py_XDECREF(own);
+        return -1;
+    }
+    Py_XSETREF(frame->f_extra_locals, own);
+    Py_XSETREF(frame->f_frame->f_locals, layers);
+    return 0;
+}
+
+static void
+set_globals(PyFrameObject *frame, PyObject *globals)
+{
+    /* PyFrame_New() made the function for this frame. */
+    PyFunctionObject *func = (PyFunctionObject *)frame->f_frame->f_funcobj;
+    Py_SETREF(func->func_globals, Py_NewRef(globals));
+    frame->f_frame->f_globals = globals;
+}
+
+/* Make a frame object for a code-like, or its code object if that is given. */
+static PyFrameObject *
+make_frame(PyThreadState *tstate, PyObject *codelike, PyObject *code,
+           _PyInterpreterFrame *below, PyObject *globals, PyObject *locals)
+{
+    PyFrameObject *frame = NULL;
+    Py_XINCREF(globals);
+    code = code != NULL ? Py_NewRef(code) : get_code(tstate, codelike);
+    if (code == NULL) {
+        goto done;
+    }
+    if (globals == NULL) {
+        globals = make_globals(tstate, (PyCodeObject *)code, below);
+        if (globals == NULL) {
+            goto done;
+        }
+    }
+    frame = PyFrame_New(tstate, (PyCodeObject *)code, globals, NULL);
+    if (frame != NULL && locals != NULL && set_locals(frame, locals) < 0) {
+        Py_CLEAR(frame);
+    }
+done:
+    Py_XDECREF(globals);
+    Py_XDECREF(code);
+    return frame;
+}
+
+/* ------ Activations ------ */
+
+static bool
+is_alive(activation *a)
+{
+    /* The object of a frame that ends gets a copy of it. */
+    return a->below == NULL
+        || (a->below_frame->f_frame == a->below
+            && (a->below->owner != FRAME_OWNED_BY_GENERATOR
+                || _PyFrame_GetGenerator(a->below)->gi_frame_state
+                   == FRAME_EXECUTING));
+}
+
+/* Return the index of the newest activation below `end` that the frame called,
+   of the code-like if that is given; -1 if there is none. */
+static Py_ssize_t
+find_newest(foreign_frames *frames, Py_ssize_t end,
+            _PyInterpreterFrame *below, PyObject *codelike)
+{
+    while (--end >= 0) {
+        activation *a = &frames->activations[end];
+        if (a->below == below && is_alive(a)
+            && (codelike == NULL || a->codelike == codelike))
+        {
+            break;
+        }
+    }
+    return end;
+}
+
+static void
+release(activation *a)
+{
+    Py_XDECREF(a->locals);
+    Py_XDECREF(a->globals);
+    Py_XDECREF(a->frame);
+    Py_XDECREF(a->below_frame);
+    Py_DECREF(a->codelike);
+}
+
+/* Legacy tools need a 'return' for each 'call'. */
+static int
+call_legacy_tools(PyThreadState *tstate, activation *a)
+{
+    int err = 0;
+    int what = stop_events(tstate);
+    if (a->legacy_tools & (1 << PY_MONITORING_SYS_TRACE_ID)
+        && tstate->c_tracefunc != NULL)
+    {
+        err = tstate->c_tracefunc(tstate->c_traceobj, a->frame, PyTrace_RETURN,
+                                  NULL);
+    }
+    if (err == 0 && a->legacy_tools & (1 << PY_MONITORING_SYS_PROFILE_ID)
+        && tstate->c_profilefunc != NULL)
+    {
+        err = tstate->c_profilefunc(tstate->c_profileobj, a->frame,
+                                    PyTrace_RETURN, NULL);
+    }
+    allow_events(tstate, what);
+    return err;
+}
+
+/* Drop an activation whose end was not signaled. */
+static int
+drop(PyThreadState *tstate, Py_ssize_t i)
+{
+    foreign_frames *frames = frames_of(tstate);
+    activation a = frames->activations[i];
+    frames->num_activations--;
+    memmove(&frames->activations[i], &frames->activations[i + 1],
+            (frames->num_activations - i) * sizeof(a));
+    int err = 0;
+    if (a.legacy_tools != 0 && a.frame != NULL) {
+        err = call_legacy_tools(tstate, &a);
+    }
+    release(&a);
+    return err;
+}
+
+/* Drop what lives no more, from the given index on. */
+static int
+drop_dead(PyThreadState *tstate, Py_ssize_t start)
+{
+    foreign_frames *frames = frames_of(tstate);
+    for (Py_ssize_t i = frames->num_activations; --i >= start;) {
+        if (i < frames->num_activations && !is_alive(&frames->activations[i])
+            && drop(tstate, i) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int
+reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
+{
+    foreign_frames *frames = frames_of(tstate);
+    if (frames->num_activations < frames->allocated) {
+        return 0;
+    }
+    if (drop_dead(tstate, 0) < 0) {
+        return -1;
+    }
+    /* Those of a producer that never signals an end, called in a loop. */
+    if (frames->num_activations > tstate->interp->ceval.recursion_limit) {
+        Py_ssize_t oldest = 0;
+        while (frames->activations[oldest].below != below
+               && oldest < frames->num_activations - 1)
+        {
+            oldest++;
+        }
+        return drop(tstate, oldest);
+    }
+    if (frames->num_activations < frames->allocated) {
+        return 0;
+    }
+    Py_ssize_t allocated = frames->allocated * 2 + 8;
+    activation *new = PyMem_Realloc(frames->activations,
+                                    allocated * sizeof(*new));
+    if (new == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    frames->activations = new;
+    frames->allocated = allocated;
+    return 0;
+}
+
+/* Return the index of a new activation, or -1 with an exception set. */
+static Py_ssize_t
+enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
+{
+    foreign_frames *frames = frames_of(tstate);
+    PyFrameObject *below_frame = NULL;
+    if (below != NULL) {
+        below_frame = _PyFrame_GetFrameObject(below);
+        if (below_frame == NULL) {
+            return -1;
+        }
+    }
+    if (reserve(tstate, below) < 0) {
+        return -1;
+    }
+    frames->activations[frames->num_activations] = (activation){
+        .codelike = Py_NewRef(codelike),
+        .below = below,
+        .below_frame = (PyFrameObject *)Py_XNewRef(below_frame),
+    };
+    return frames->num_activations++;
+}
+
+/* Return the frame object of an activation, borrowed, made if need be, or NULL
+   with an exception set. */
+static PyFrameObject *
+get_frame(PyThreadState *tstate, Py_ssize_t last)
+{
+    foreign_frames *frames = frames_of(tstate);
+    PyObject *codelike = frames->activations[last].codelike;
+    _PyInterpreterFrame *below = frames->activations[last].below;
+    PyFrameObject *back = frames->activations[last].below_frame;
+    int what = stop_events(tstate);
+    /* From the oldest on, so that each has its f_back. */
+    for (Py_ssize_t i = 0; i <= last && i < frames->num_activations; i++) {
+        activation *a = &frames->activations[i];
+        if (a->below != below || !is_alive(a)) {
+            continue;
+        }
+        if (a->frame == NULL) {
+            PyFrameObject *made = make_frame(tstate, a->codelike, NULL, below,
+                                             a->globals, a->locals);
+            a = &frames->activations[i];
+            if (made == NULL || i >= frames->num_activations
+                || a->frame != NULL)
+            {
+                Py_XDECREF(made);
+                back = NULL;
+                break;
+            }
+            set_place(made, a->offset, a->lineno);
+            made->f_back = (PyFrameObject *)Py_XNewRef(back);
+            a->frame = made;
+        }
+        back = a->frame;
+    }
+    allow_events(tstate, what);
+    if (back == NULL && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_RuntimeError, "the activation of %R ended while "
+                     "its frame was made", codelike);
+    }
+    return back;
+}
+
+/* ------ Events ------ */
+
+static inline _PyInterpreterFrame *
+innermost_frame(PyThreadState *tstate)
+{
+    return _PyFrame_GetFirstComplete(tstate->current_frame);
+}
+
+/* The activation is at a new place. */
+static void
+move(activation *a, uint64_t place)
+{
+    int lineno = (int)(place >> 32);
+    a->offset = (int)place;
+    if (lineno != 0) {
+        a->lineno = lineno;
+    }
+    if (a->frame != NULL) {
+        set_place(a->frame, a->offset, a->lineno);
+    }
+}
+
+/* Return the index of the activation of the code-like that the frame called,
+   entered late if need be; -1 with an exception set on failure. */
+static Py_ssize_t
+find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
+              PyObject *codelike)
+{
+    foreign_frames *frames = frames_of(tstate);
+    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
+                               codelike);
+    return i >= 0 ? i : enter(tstate, below, codelike);
+}
+
+int
+_PyForeignFrames_Fire(PyThreadState *tstate,
+                      enum _Py_activation_change change, PyObject *codelike,
+                      uint64_t place, uint8_t legacy_tools)
+{
+    foreign_frames *frames = frames_of(tstate);
+    _PyInterpreterFrame *below = innermost_frame(tstate);
+    while (frames->num_activations > 0
+           && !is_alive(&frames->activations[frames->num_activations - 1]))
+    {
+        if (drop(tstate, frames->num_activations - 1) < 0) {
+            return -1;
+        }
+    }
+    Py_ssize_t i = -1;
+    while (change != _Py_ACTIVATION_BEGINS) {
+        Py_ssize_t end = frames->num_activations;
+        i = find_newest(frames, end, below, codelike);
+        if (i < 0) {
+            break;
+        }
+        /* What it called has ended. */
+        Py_ssize_t newest = find_newest(frames, end, below, NULL);
+        if (newest == i) {
+            break;
+        }
+        if (drop(tstate, newest) < 0) {
+            return -1;
+        }
+    }
+    if (i < 0) {
+        if (change == _Py_ACTIVATION_ENDS) {
+            return 0;
+        }
+        i = enter(tstate, below, codelike);
+        if (i < 0) {
+            return -1;
+        }
+    }
+    activation *a = &frames->activations[i];
+    move(a, place);
+    if (change == _Py_ACTIVATION_BEGINS) {
+        a->legacy_tools = legacy_tools;
+    }
+    else if (change == _Py_ACTIVATION_ENDS) {
+        a->legacy_tools = 0;
+    }
+    return 0;
+}
+
+void
+_PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
+{
+    foreign_frames *frames = frames_of(tstate);
+    Py_ssize_t i = find_newest(frames, frames->num_activations,
+                               innermost_frame(tstate), codelike);
+    if (i >= 0) {
+        frames->activations[i].legacy_tools = 0;
+        (void)drop(tstate, i);
+    }
+}
+
+int
+_PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
+{
+    foreign_frames *frames = frames_of(tstate);
+    for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
+        if (i < frames->num_activations
+            && frames->activations[i].below == frame && drop(tstate, i) < 0)
+        {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void
+_PyForeignFrames_Clear(foreign_frames *frames)
+{
+    activation *activations = frames->activations;
+    Py_ssize_t num = frames->num_activations;
+    frames->activations = NULL;
+    frames->num_activations = 0;
+    frames->allocated = 0;
+    while (num > 0) {
+        release(&activations[--num]);
+    }
+    PyMem_Free(activations);
+}
+
+/* ------ Looks ------ */
+
+/* Return the index of the activation of the event whose callback runs, or -1
+   with an exception set. */
+static Py_ssize_t
+find_of_event(PyThreadState *tstate)
+{
+    foreign_frames *frames = frames_of(tstate);
+    Py_ssize_t i = find_or_enter(
+        tstate, _PyFrame_GetFirstComplete(frames->current_frame),
+        frames->codelike);
+    if (i >= 0) {
+        _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
+        impl->running_callback = (PyObject *)(
+            (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
+        move(&frames->activations[i], frames->place);
+    }
+    return i;
+}
+
+static bool
+is_callback_running(PyThreadState *tstate)
+{
+    return ((_PyThreadStateImpl *)tstate)->running_callback != NULL
+           && frames_of(tstate)->codelike != NULL;
+}
+
+int
+_PyForeignFrames_KeepEvent(PyThreadState *tstate)
+{
+    return is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
+}
+
+PyFrameObject *
+_PyForeignFrames_OfEvent(PyThreadState *tstate)
+{
+    assert(is_callback_running(tstate));
+    Py_ssize_t i = find_of_event(tstate);
+    PyFrameObject *frame = i < 0 ? NULL : get_frame(tstate, i);
+    if (frame == NULL) {
+        return NULL;
+    }
+    /* A debugger that came in mid-activation set it for the Python frames. */
+    if (frame->f_trace == NULL && frame->f_back != NULL
+        && !(frames_of(tstate)->activations[i].legacy_tools
+             & (1 << PY_MONITORING_SYS_TRACE_ID)))
+    {
+        frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
+    }
+    return frame;
+}
+
+PyFrameObject *
+_PyForeignFrames_CalledBy(PyThreadState *tstate,
+                          _PyInterpreterFrame *current_frame)
+{
+    foreign_frames *frames = frames_of(tstate);
+    PyObject *pending = PyErr_GetRaisedException();
+    PyFrameObject *frame = NULL;
+    Py_ssize_t i;
+    if (is_callback_running(tstate) && frames->current_frame == current_frame) {
+        i = find_of_event(tstate);
+    }
+    else {
+        i = find_newest(frames, frames->num_activations,
+                        _PyFrame_GetFirstComplete(current_frame), NULL);
+    }
+    if (i >= 0) {
+        frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+    }
+    if (pending != NULL) {
+        PyErr_SetRaisedException(pending);
+    }
+    return frame;
+}
+
+bool
+_PyForeignFrames_IsRunning(PyThreadState *tstate, PyFrameObject *frame)
+{
+    foreign_frames *frames = frames_of(tstate);
+    for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
+        if (frames->activations[i].frame == frame) {
+            return is_alive(&frames->activations[i]);
+        }
+    }
+    return false;
+}
+
+/* ------ What producers say ------ */
+
+int
+_PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
+                               PyObject *globals, PyObject *locals)
+{
+    Py_ssize_t i = find_or_enter(tstate, innermost_frame(tstate), codelike);
+    if (i < 0) {
+        return -1;
+    }
+    activation *a = &frames_of(tstate)->activations[i];
+    PyFrameObject *frame = a->frame;
+    if (globals != NULL) {
+        if (frame != NULL) {
+            set_globals(frame, globals);
+        }
+        Py_XSETREF(a->globals, Py_NewRef(globals));
+    }
+    int err = 0;
+    if (locals != NULL) {
+        Py_XSETREF(a->locals, Py_NewRef(locals));
+        if (frame != NULL) {
+            int what = stop_events(tstate);
+            err = set_locals(frame, locals);
+            allow_events(tstate, what);
+        }
+    }
+    return err;
+}
+
+/* Return the frame of a traceback entry, a new reference, and what the entry
+   says of the place. */
+static PyFrameObject *
+make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
+                     int *lasti, int *lineno)
+{
+    _PyInterpreterFrame *below = innermost_frame(tstate);
+    foreign_frames *frames = frames_of(tstate);
+    PyObject *filename = NULL, *code = NULL;
+    PyFrameObject *frame = NULL;
+    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
+                               codelike);
+    PyCodeLocation location = {-1, -1, -1, -1};
+    if (!PyCode_Check(codelike)
+        && _PyCodeLike_GetLocation(codelike, offset, &filename,
+                                   &location) < 0)
+    {
+        /* The offset means something else to this producer. */
+        PyErr_Clear();
+    }
+    bool has_columns = location.col_offset >= 0
+        && (*lineno == 0 || *lineno == location.lineno);
+    code = get_code(tstate, codelike);
+    if (code == NULL) {
+        goto done;
+    }
+    int unit_offset = offset;
+    bool is_exact;
+    int unit = find_unit((PyCodeObject *)code, offset, *lineno, &is_exact);
+    if (*lineno == 0) {
+        *lineno = location.lineno;
+    }
+    if (filename != NULL
+        && ((has_columns && !is_exact)
+            || PyUnicode_Compare(filename,
+                                 ((PyCodeObject *)code)->co_filename) != 0))
+    {
+        /* The code object has no such place. */
+        if (!has_columns) {
+            location = (PyCodeLocation){*lineno, *lineno, -1, -1};
+        }
+        Py_SETREF(code, make_code(codelike, filename, &location));
+        if (code == NULL) {
+            goto done;
+        }
+        unit_offset = unit = 0;
+        is_exact = true;
+        i = -1;
+    }
+    if (*lineno <= 0 && is_exact) {
+        *lineno = PyCode_Addr2Line((PyCodeObject *)code,
+                                   unit * (int)sizeof(_Py_CODEUNIT));
+    }
+    if (*lineno <= 0) {
+        *lineno = ((PyCodeObject *)code)->co_firstlineno;
+    }
+    *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
+    if (i >= 0) {
+        move(&frames->activations[i],
+             (uint64_t)(uint32_t)*lineno << 32 | (uint32_t)offset);
+        frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+    }
+    else {
+        frame = make_frame(tstate, codelike, code, below, NULL, NULL);
+        if (frame != NULL) {
+            set_place(frame, unit_offset, *lineno);
+        }
+    }
+done:
+    Py_XDECREF(code);
+    Py_XDECREF(filename);
+    return frame;
+}
+
+int
+_PyForeignFrames_AddTraceback(PyThreadState *tstate, PyObject *codelike,
+                              int offset, int lineno)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (exc == NULL) {
+        PyErr_SetString(PyExc_SystemError,
+                        "PyMonitoring_AddTraceback() needs an exception that "
+                        "is set");
+        return -1;
+    }
+    int err = -1;
+    int lasti;
+    int what = stop_events(tstate);
+    PyFrameObject *frame = make_traceback_frame(tstate, codelike, offset,
+                                                &lasti, &lineno);
+    allow_events(tstate, what);
+    if (frame == NULL) {
+        goto done;
+    }
+    PyObject **old = &((PyBaseExceptionObject *)exc)->traceback;
+    PyObject *tb = _PyTraceBack_FromFrame(*old, frame);
+    Py_DECREF(frame);
+    if (tb == NULL) {
+        goto done;
+    }
+    ((PyTracebackObject *)tb)->tb_lasti = lasti;
+    ((PyTracebackObject *)tb)->tb_lineno = lineno;
+    Py_XSETREF(*old, tb);
+    err = 0;
+done:
+    /* Drops what went wrong. */
+    PyErr_SetRaisedException(exc);
+    return err;
+}
