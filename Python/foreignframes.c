@@ -2,14 +2,16 @@
 
 #include "Python.h"
 #include "frameobject.h"          // PyFrame_New()
+#include "pycore_ceval.h"         // _PyEval_GetBuiltins()
 #include "pycore_code.h"          // _PyCode_InitAddressRange()
 #include "pycore_codelikes.h"     // _Py_codelike_get_code()
 #include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
-#include "pycore_dict.h"
 #include "pycore_foreignframes.h"
 #include "pycore_frame.h"         // _PyInterpreterFrame
 #include "pycore_import.h"        // _PyImport_GetModuleAttrString()
 #include "pycore_interp.h"        // PyInterpreterState.ceval
+#include "pycore_long.h"          // _PyLong_GetOne()
+#include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
 #include "pycore_pystate.h"       // _PyThreadState_GET()
 #include "pycore_traceback.h"     // _PyTraceBack_FromFrame()
 #include "pycore_tstate.h"        // _PyThreadStateImpl
@@ -327,7 +329,7 @@ find_newest(foreign_frames *frames, Py_ssize_t end,
             _PyInterpreterFrame *below, PyObject *codelike)
 {
     while (--end >= 0) {
-        activation *a = &frames->activations[end];
+        activation *a = &frames->activations->items[end];
         if (a->below == below && is_alive(a)
             && (codelike == NULL || a->codelike == codelike))
         {
@@ -374,9 +376,9 @@ static int
 drop(PyThreadState *tstate, Py_ssize_t i)
 {
     foreign_frames *frames = frames_of(tstate);
-    activation a = frames->activations[i];
+    activation a = frames->activations->items[i];
     frames->num_activations--;
-    memmove(&frames->activations[i], &frames->activations[i + 1],
+    memmove(&frames->activations->items[i], &frames->activations->items[i + 1],
             (frames->num_activations - i) * sizeof(a));
     int err = 0;
     if (a.legacy_tools != 0 && a.frame != NULL) {
@@ -392,7 +394,7 @@ drop_dead(PyThreadState *tstate, Py_ssize_t start)
 {
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = frames->num_activations; --i >= start;) {
-        if (i < frames->num_activations && !is_alive(&frames->activations[i])
+        if (i < frames->num_activations && !is_alive(&frames->activations->items[i])
             && drop(tstate, i) < 0)
         {
             return -1;
@@ -414,7 +416,7 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
     /* Those of a producer that never signals an end, called in a loop. */
     if (frames->num_activations > tstate->interp->ceval.recursion_limit) {
         Py_ssize_t oldest = 0;
-        while (frames->activations[oldest].below != below
+        while (frames->activations->items[oldest].below != below
                && oldest < frames->num_activations - 1)
         {
             oldest++;
@@ -425,8 +427,10 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         return 0;
     }
     Py_ssize_t allocated = frames->allocated * 2 + 8;
-    activation *new = PyMem_Realloc(frames->activations,
-                                    allocated * sizeof(*new));
+    struct _Py_activations *new = PyMem_Realloc(
+        frames->activations,
+        offsetof(struct _Py_activations, items)
+        + allocated * sizeof(activation));
     if (new == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -451,7 +455,7 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
     if (reserve(tstate, below) < 0) {
         return -1;
     }
-    frames->activations[frames->num_activations] = (activation){
+    frames->activations->items[frames->num_activations] = (activation){
         .codelike = Py_NewRef(codelike),
         .below = below,
         .below_frame = (PyFrameObject *)Py_XNewRef(below_frame),
@@ -465,27 +469,29 @@ static PyFrameObject *
 get_frame(PyThreadState *tstate, Py_ssize_t last)
 {
     foreign_frames *frames = frames_of(tstate);
-    PyObject *codelike = frames->activations[last].codelike;
-    _PyInterpreterFrame *below = frames->activations[last].below;
-    PyFrameObject *back = frames->activations[last].below_frame;
+    PyObject *codelike = Py_NewRef(frames->activations->items[last].codelike);
+    _PyInterpreterFrame *below = frames->activations->items[last].below;
+    PyFrameObject *back = frames->activations->items[last].below_frame;
     int what = stop_events(tstate);
     /* From the oldest on, so that each has its f_back. */
     for (Py_ssize_t i = 0; i <= last && i < frames->num_activations; i++) {
-        activation *a = &frames->activations[i];
+        activation *a = &frames->activations->items[i];
         if (a->below != below || !is_alive(a)) {
             continue;
         }
         if (a->frame == NULL) {
             PyFrameObject *made = make_frame(tstate, a->codelike, NULL, below,
                                              a->globals, a->locals);
-            a = &frames->activations[i];
-            if (made == NULL || i >= frames->num_activations
-                || a->frame != NULL)
+            /* That can have run anything. */
+            if (made == NULL || last >= frames->num_activations
+                || frames->activations->items[last].codelike != codelike
+                || frames->activations->items[i].frame != NULL)
             {
                 Py_XDECREF(made);
                 back = NULL;
                 break;
             }
+            a = &frames->activations->items[i];
             set_place(made, a->offset, a->lineno);
             made->f_back = (PyFrameObject *)Py_XNewRef(back);
             a->frame = made;
@@ -497,6 +503,7 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
         PyErr_Format(PyExc_RuntimeError, "the activation of %R ended while "
                      "its frame was made", codelike);
     }
+    Py_DECREF(codelike);
     return back;
 }
 
@@ -542,7 +549,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
     foreign_frames *frames = frames_of(tstate);
     _PyInterpreterFrame *below = innermost_frame(tstate);
     while (frames->num_activations > 0
-           && !is_alive(&frames->activations[frames->num_activations - 1]))
+           && !is_alive(&frames->activations->items[frames->num_activations - 1]))
     {
         if (drop(tstate, frames->num_activations - 1) < 0) {
             return -1;
@@ -573,7 +580,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
             return -1;
         }
     }
-    activation *a = &frames->activations[i];
+    activation *a = &frames->activations->items[i];
     move(a, place);
     if (change == _Py_ACTIVATION_BEGINS) {
         a->legacy_tools = legacy_tools;
@@ -591,7 +598,7 @@ _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
     Py_ssize_t i = find_newest(frames, frames->num_activations,
                                innermost_frame(tstate), codelike);
     if (i >= 0) {
-        frames->activations[i].legacy_tools = 0;
+        frames->activations->items[i].legacy_tools = 0;
         (void)drop(tstate, i);
     }
 }
@@ -602,7 +609,7 @@ _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
         if (i < frames->num_activations
-            && frames->activations[i].below == frame && drop(tstate, i) < 0)
+            && frames->activations->items[i].below == frame && drop(tstate, i) < 0)
         {
             return -1;
         }
@@ -610,21 +617,66 @@ _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return 0;
 }
 
-void
-_PyForeignFrames_Clear(foreign_frames *frames)
+/* Make the array of the thread empty; what it was is to be released. */
+static struct _Py_activations *
+detach(foreign_frames *frames)
 {
-    activation *activations = frames->activations;
-    Py_ssize_t num = frames->num_activations;
+    struct _Py_activations *activations = frames->activations;
+    if (activations != NULL) {
+        activations->next = NULL;
+        activations->num_detached = frames->num_activations;
+    }
     frames->activations = NULL;
     frames->num_activations = 0;
     frames->allocated = 0;
-    while (num > 0) {
-        release(&activations[--num]);
+    return activations;
+}
+
+void
+_PyForeignFrames_Release(struct _Py_activations *detached)
+{
+    while (detached != NULL) {
+        struct _Py_activations *activations = detached;
+        detached = activations->next;
+        while (activations->num_detached > 0) {
+            release(&activations->items[--activations->num_detached]);
+        }
+        PyMem_Free(activations);
     }
-    PyMem_Free(activations);
+}
+
+void
+_PyForeignFrames_Clear(foreign_frames *frames)
+{
+    _PyForeignFrames_Release(detach(frames));
+}
+
+struct _Py_activations *
+_PyForeignFrames_Detach(PyInterpreterState *interp)
+{
+    struct _Py_activations *detached = NULL;
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
+         tstate = tstate->next)
+    {
+        struct _Py_activations *activations = detach(frames_of(tstate));
+        if (activations != NULL) {
+            activations->next = detached;
+            detached = activations;
+        }
+    }
+    HEAD_UNLOCK(&_PyRuntime);
+    return detached;
 }
 
 /* ------ Looks ------ */
+
+static bool
+is_callback_running(PyThreadState *tstate)
+{
+    return ((_PyThreadStateImpl *)tstate)->running_callback != NULL
+           && frames_of(tstate)->codelike != NULL;
+}
 
 /* Return the index of the activation of the event whose callback runs, or -1
    with an exception set. */
@@ -632,6 +684,7 @@ static Py_ssize_t
 find_of_event(PyThreadState *tstate)
 {
     foreign_frames *frames = frames_of(tstate);
+    assert(is_callback_running(tstate));
     Py_ssize_t i = find_or_enter(
         tstate, _PyFrame_GetFirstComplete(frames->current_frame),
         frames->codelike);
@@ -639,16 +692,9 @@ find_of_event(PyThreadState *tstate)
         _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
         impl->running_callback = (PyObject *)(
             (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
-        move(&frames->activations[i], frames->place);
+        move(&frames->activations->items[i], frames->place);
     }
     return i;
-}
-
-static bool
-is_callback_running(PyThreadState *tstate)
-{
-    return ((_PyThreadStateImpl *)tstate)->running_callback != NULL
-           && frames_of(tstate)->codelike != NULL;
 }
 
 int
@@ -660,15 +706,15 @@ _PyForeignFrames_KeepEvent(PyThreadState *tstate)
 PyFrameObject *
 _PyForeignFrames_OfEvent(PyThreadState *tstate)
 {
-    assert(is_callback_running(tstate));
     Py_ssize_t i = find_of_event(tstate);
     PyFrameObject *frame = i < 0 ? NULL : get_frame(tstate, i);
     if (frame == NULL) {
         return NULL;
     }
     /* A debugger that came in mid-activation set it for the Python frames. */
+    foreign_frames *frames = frames_of(tstate);
     if (frame->f_trace == NULL && frame->f_back != NULL
-        && !(frames_of(tstate)->activations[i].legacy_tools
+        && !(frames->activations->items[i].legacy_tools
              & (1 << PY_MONITORING_SYS_TRACE_ID)))
     {
         frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
@@ -700,13 +746,35 @@ _PyForeignFrames_CalledBy(PyThreadState *tstate,
     return frame;
 }
 
+PyFrameObject *
+_PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
+{
+    if (frames_of(tstate)->num_activations == 0
+        && !is_callback_running(tstate))
+    {
+        return NULL;
+    }
+    PyFrameObject *frame = _PyForeignFrames_CalledBy(tstate,
+                                                     tstate->current_frame);
+    if (frame == NULL && !PyErr_Occurred()) {
+        _PyInterpreterFrame *innermost = innermost_frame(tstate);
+        frame = innermost == NULL ? NULL
+            : (PyFrameObject *)Py_XNewRef(_PyFrame_GetFrameObject(innermost));
+    }
+    while (frame != NULL && depth > 0) {
+        Py_SETREF(frame, PyFrame_GetBack(frame));
+        depth--;
+    }
+    return frame;
+}
+
 bool
 _PyForeignFrames_IsRunning(PyThreadState *tstate, PyFrameObject *frame)
 {
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
-        if (frames->activations[i].frame == frame) {
-            return is_alive(&frames->activations[i]);
+        if (frames->activations->items[i].frame == frame) {
+            return is_alive(&frames->activations->items[i]);
         }
     }
     return false;
@@ -722,7 +790,7 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     if (i < 0) {
         return -1;
     }
-    activation *a = &frames_of(tstate)->activations[i];
+    activation *a = &frames_of(tstate)->activations->items[i];
     PyFrameObject *frame = a->frame;
     if (globals != NULL) {
         if (frame != NULL) {
@@ -800,7 +868,7 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     }
     *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
     if (i >= 0) {
-        move(&frames->activations[i],
+        move(&frames->activations->items[i],
              (uint64_t)(uint32_t)*lineno << 32 | (uint32_t)offset);
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
     }

@@ -1334,7 +1334,9 @@ free_producers_tool(PyInterpreterState *interp, int tool_id)
     _PyEval_StopTheWorld(interp);
     interp->producers.use_local &= ~(1 << tool_id);
     _PyMonitoring_UpdateProducers(interp);
+    struct _Py_activations *unused = detach_unused_frames(interp);
     _PyEval_StartTheWorld(interp);
+    _PyForeignFrames_Release(unused);
 }
 
 static void

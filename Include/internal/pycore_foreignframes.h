@@ -33,9 +33,15 @@ struct _Py_activation {
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
 };
 
+struct _Py_activations {
+    struct _Py_activations *next;   /* of those that were detached, with */
+    Py_ssize_t num_detached;        /* how many there were */
+    struct _Py_activation items[1];
+};
+
 /* What a thread knows. */
 struct _Py_foreign_frames {
-    struct _Py_activation *activations;
+    struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
     /* The event whose callback runs, or ran last, as far as no activation is
@@ -75,8 +81,14 @@ extern void _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike);
 extern int _PyForeignFrames_DropCalled(PyThreadState *tstate,
                                        struct _PyInterpreterFrame *frame);
 
-/* Drop all activations of a thread, or what was detached of several. */
+/* Drop all activations of a thread. */
 extern void _PyForeignFrames_Clear(struct _Py_foreign_frames *frames);
+
+/* No tool is in use: take all activations from the threads of an interpreter,
+   while the world is stopped, and release them when it runs again. */
+extern struct _Py_activations *_PyForeignFrames_Detach(
+    PyInterpreterState *interp);
+extern void _PyForeignFrames_Release(struct _Py_activations *detached);
 
 /* Keep the activation of the event whose callback runs. */
 extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
@@ -90,6 +102,11 @@ extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
    is none, and with one on failure.  The frame may be incomplete, and NULL. */
 extern PyFrameObject *_PyForeignFrames_CalledBy(
     PyThreadState *tstate, struct _PyInterpreterFrame *current_frame);
+
+/* Do what sys._getframe() does where there may be foreign frames.  Return a new
+   reference, or NULL without an exception if there is no frame. */
+extern PyFrameObject *_PyForeignFrames_GetFrame(PyThreadState *tstate,
+                                                int depth);
 
 /* Return whether the frame is that of an activation that goes on. */
 extern bool _PyForeignFrames_IsRunning(PyThreadState *tstate,
