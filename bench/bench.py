@@ -102,9 +102,8 @@ def measure(series, base, build):
     result["goals"] = list(judge(result))
     folder = build / "bench"
     (folder / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-    version = series.base["version"]
-    TABLE.keep(build, markdown(result, version))
-    SUMMARY.keep(build, summary(result["goals"], version))
+    TABLE.keep(build, markdown(result, series.version))
+    SUMMARY.keep(build, summary(result["goals"], series.version))
     draw(folder, result)
     finish(result)
 

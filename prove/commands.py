@@ -2,13 +2,14 @@
 
 from prove import clients, compare, faults, full, interpreter, sanitizers
 from series import builder
-from series.workspace import BUILD, ROOT, prepare
+from series.workspace import ROOT, build_folder, prepare
 
 
 def test():
     """Run every test on the debug interpreter."""
     builder.check_prerequisites("g++")
-    return interpreter.test(prepare()[-1])
+    series, _, build = prepare()
+    return interpreter.test(series, build)
 
 
 def test_freethreaded():
@@ -31,8 +32,8 @@ def compare_with_stock():
 
 def write_readme():
     """Put the table of make compare into prove/README.md and README.md."""
-    compare.TABLE.write(ROOT, BUILD)
-    compare.SUMMARY.write(ROOT, BUILD)
+    compare.TABLE.write(ROOT, build_folder())
+    compare.SUMMARY.write(ROOT, build_folder())
 
 
 def seed_faults():

@@ -79,7 +79,7 @@ def compare(series, base, build):
                if module not in LEFT_OUT]
     tests = [find_tests(python, modules) for python in pythons.values()][-1]
     results = measure(tests, pythons, place)
-    titles = f"stock {series.base['version']}", "with the series"
+    titles = f"stock {series.version}", "with the series"
     fragment = markdown(results, titles)
     TABLE.keep(build, fragment)
     SUMMARY.keep(build, summary(results, titles))
@@ -87,7 +87,8 @@ def compare(series, base, build):
     check_our_binary(build, stock, ours, {
         name: tests[name] for name, cells in results if cells[0] == "ok"},
         place)
-    check_page(series.root / TABLE.page, fragment)
+    if series.base is series.bases[0]:
+        check_page(series.root / TABLE.page, fragment)
     print(f"{len(results)} tests: " + "; ".join(
         f"{column} {counted(results, i)}"
         for i, column in enumerate(COLUMNS)), flush=True)
