@@ -337,7 +337,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("nothing is disabled for a tool without an owner",
      "_Py_codelikes_is_owner",
      "&& owner / PY_MONITORING_TOOL_IDS % 2 == 0", ""),
-    ("owners are told apart",
+    ("two owners of a tool differ",
      "_Py_codelikes_owner",
      "FT_ATOMIC_LOAD_UINT32_RELAXED(state->ownership[tool]) "
      "* PY_MONITORING_TOOL_IDS + tool", "tool"),
