@@ -1,6 +1,6 @@
 """The commands that prove the series."""
 
-from prove import clients, compare, faults, full, interpreter, sanitizers
+from prove import clients, compare, full, interpreter, sanitizers, seeding
 from series import builder
 from series.workspace import ROOT, build_folder, prepare
 
@@ -41,7 +41,7 @@ def seed_faults():
     builder.check_prerequisites()
     build = prepare()[-1]
     builder.build_python(build, "release")
-    return 1 if faults.seed_faults(build) else 0
+    return 1 if seeding.seed_faults(build) else 0
 
 
 def test_addresses():

@@ -92,9 +92,9 @@ class Base:
                               f"needs it")
         if series.base is None and path in series.edited() | set(series.parts):
             return
-        raise SeriesError(f"{file}: is not that of CPython "
-                          f"{(series.base or {}).get('version', series.tested)}"
-                          f", its SHA-256 is {actual} instead of "
+        versions = series.version if series.base else series.tested
+        raise SeriesError(f"{file}: is not that of CPython {versions}, its "
+                          f"SHA-256 is {actual} instead of "
                           f"{' or '.join(wanted)}")
 
 

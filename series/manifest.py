@@ -1,8 +1,8 @@
 """The series itself: series.json, the messages, and the repository's files.
 
 A file of the repository is a whole file of one patch, named in series.json,
-or an edit of a stock file, found by its name: PATH.SLUG.patch, or for the
-bases from a version on, until a newer one, its variant PATH.SLUG.VERSION.patch.
+or an edit of a stock file, found by its name: PATH.SLUG.patch, or
+PATH.SLUG.VERSION.patch, its variant for the bases from that version on.
 """
 
 import json
