@@ -69,10 +69,14 @@ class Series:
         """Name the versions on which the series is tested."""
         return " or ".join(base["version"] for base in self.bases)
 
+    @property
+    def is_first(self):
+        """Say whether the base is the first one."""
+        return self.base is self.bases[0]
+
     def build_folder(self, build):
         """Return where all is made for the base: the first one has build/."""
-        first = self.bases[0]["version"]
-        return build if self.version == first else build / self.version
+        return build if self.is_first else build / self.version
 
     def version_numbers(self):
         """Return the version as numbers, if it is one of the series' own.

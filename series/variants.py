@@ -18,7 +18,7 @@ MARK = b"<<<<<<< "
 def write_variants(first_base, series, base, build):
     """Write the variants that a base needs, and which digests differ there."""
     first = Series(series.root)
-    if series.base is None or series.version == first.version:
+    if series.base is None or series.is_first:
         raise SeriesError(f"variants are for a base that {MANIFEST} names "
                           f"after the first one: BASE=VERSION")
     write_digests(series, base)
