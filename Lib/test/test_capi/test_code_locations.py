@@ -10,7 +10,10 @@ import marshal
 import os
 import pickle
 import random
+import shlex
+import subprocess
 import sys
+import sysconfig
 import textwrap
 import traceback
 import types
@@ -397,6 +400,54 @@ class TestCode(unittest.TestCase):
             self.assertEqual(traceback.format_tb(tb), [text])
             info = inspect.getframeinfo(tb)
             self.assertEqual(tuple(info.positions), shown(self.locations[i]))
+
+
+class TestHeader(unittest.TestCase):
+    """What the header declares, as extensions compile it."""
+
+    SOURCE = textwrap.dedent("""\
+        #include "Python.h"
+
+        static const PyCodeLocation locations[] = {{1, 1, 0, 5}};
+        enum { OFFSET = PyCode_LOCATION_OFFSET(1 + 1) };
+        PyObject *make(PyObject *name);
+
+        PyObject *
+        make(PyObject *name)
+        {
+            Py_ssize_t n = sizeof(locations) / sizeof(locations[0]);
+            if (PyCode_LOCATION_OFFSET(n | 2) != OFFSET + 2 * (n & 1)) {
+                return NULL;
+            }
+            return PyCode_NewWithLocations(name, name, NULL, 1, locations, n);
+        }
+        """)
+
+    def compile(self, standard, *flags):
+        language = "c++" if "++" in standard else "c"
+        command = sysconfig.get_config_var("CXX" if "++" in standard else "CC")
+        try:
+            return subprocess.run(
+                [*shlex.split(command or "")[:1], "-std=" + standard,
+                 "-fsyntax-only", "-x", language, *flags,
+                 "-I" + sysconfig.get_path("include"),
+                 "-I" + os.path.dirname(sysconfig.get_config_h_filename()),
+                 "-"],
+                input=self.SOURCE if flags else '#include "Python.h"\n',
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except OSError:
+            return None
+
+    def test_standards(self):
+        for standard in ("c99", "c11", "c17", "c2x",
+                         "c++11", "c++14", "c++17", "c++20"):
+            with self.subTest(standard=standard):
+                alone = self.compile(standard)
+                if alone is None or alone.returncode:
+                    self.skipTest(f"Python.h does not compile as {standard}")
+                done = self.compile(standard, "-Wall", "-Wextra", "-pedantic")
+                self.assertEqual(done.returncode, 0, done.stdout)
+                self.assertNotIn("<stdin>", done.stdout)
 
 
 class TestErrors(unittest.TestCase):
