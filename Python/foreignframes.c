@@ -617,29 +617,30 @@ _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
     return 0;
 }
 
-/* Make the array of the thread empty; what it was is to be released. */
+/* Take the activations of a thread, which may be NULL, to release them. */
 static struct _Py_activations *
-detach(foreign_frames *frames)
+take(foreign_frames *frames, struct _Py_activations *next)
 {
-    struct _Py_activations *activations = frames->activations;
-    if (activations != NULL) {
-        activations->next = NULL;
-        activations->num_detached = frames->num_activations;
+    struct _Py_activations *taken = frames->activations;
+    if (taken == NULL) {
+        return next;
     }
+    taken->next = next;
+    taken->num_taken = frames->num_activations;
     frames->activations = NULL;
     frames->num_activations = 0;
     frames->allocated = 0;
-    return activations;
+    return taken;
 }
 
-void
-_PyForeignFrames_Release(struct _Py_activations *detached)
+static void
+release_taken(struct _Py_activations *taken)
 {
-    while (detached != NULL) {
-        struct _Py_activations *activations = detached;
-        detached = activations->next;
-        while (activations->num_detached > 0) {
-            release(&activations->items[--activations->num_detached]);
+    while (taken != NULL) {
+        struct _Py_activations *activations = taken;
+        taken = activations->next;
+        while (activations->num_taken > 0) {
+            release(&activations->items[--activations->num_taken]);
         }
         PyMem_Free(activations);
     }
@@ -648,25 +649,33 @@ _PyForeignFrames_Release(struct _Py_activations *detached)
 void
 _PyForeignFrames_Clear(foreign_frames *frames)
 {
-    _PyForeignFrames_Release(detach(frames));
+    release_taken(take(frames, NULL));
 }
 
-struct _Py_activations *
-_PyForeignFrames_Detach(PyInterpreterState *interp)
+static int
+drop_unused(void *arg)
 {
-    struct _Py_activations *detached = NULL;
+    PyInterpreterState *interp = arg;
+    struct _Py_activations *taken = NULL;
+    _PyEval_StopTheWorld(interp);
     HEAD_LOCK(&_PyRuntime);
-    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
+    for (PyThreadState *tstate = interp->threads.head;
+         tstate != NULL && !interp->producers.keeps_frames;
          tstate = tstate->next)
     {
-        struct _Py_activations *activations = detach(frames_of(tstate));
-        if (activations != NULL) {
-            activations->next = detached;
-            detached = activations;
-        }
+        taken = take(frames_of(tstate), taken);
     }
     HEAD_UNLOCK(&_PyRuntime);
-    return detached;
+    _PyEval_StartTheWorld(interp);
+    release_taken(taken);
+    return 0;
+}
+
+void
+_PyForeignFrames_DropUnused(PyInterpreterState *interp)
+{
+    /* If too much is pending, they live as long as what called them. */
+    (void)_PyEval_AddPendingCall(interp, drop_unused, interp, 0);
 }
 
 /* ------ Looks ------ */

@@ -262,10 +262,14 @@ update_producers_unlocked(PyInterpreterState *interp)
 void
 _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
 {
+    bool kept_frames = interp->producers.keeps_frames;
     /* Interpreters look at each other's states. */
     HEAD_LOCK(&_PyRuntime);
     update_producers_unlocked(interp);
     HEAD_UNLOCK(&_PyRuntime);
+    if (kept_frames && !interp->producers.keeps_frames) {
+        _PyForeignFrames_DropUnused(interp);
+    }
 }
 
 /* The header has inline functions for the usual paths. */
@@ -442,6 +446,8 @@ _PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
     _PyEval_StopTheWorld(interp);
     memcpy(callbacks, interp->monitoring_callables, sizeof(callbacks));
     memset(interp->monitoring_callables, 0, sizeof(callbacks));
+    /* What threads keep is dropped with them. */
+    interp->producers.keeps_frames = false;
     _PyMonitoring_UpdateProducers(interp);
     _PyEval_StartTheWorld(interp);
     for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
@@ -1334,9 +1340,7 @@ free_producers_tool(PyInterpreterState *interp, int tool_id)
     _PyEval_StopTheWorld(interp);
     interp->producers.use_local &= ~(1 << tool_id);
     _PyMonitoring_UpdateProducers(interp);
-    struct _Py_activations *unused = detach_unused_frames(interp);
     _PyEval_StartTheWorld(interp);
-    _PyForeignFrames_Release(unused);
 }
 
 static void
@@ -1383,6 +1387,7 @@ check_codelike(PyObject *codelike)
     return 0;
 }
 
+/* For a code object with bytecode the interpreter has set its own before. */
 static int
 set_codelike_events(PyObject *codelike, int tool_id,
                     _PyMonitoringEventSet events)
@@ -1392,15 +1397,8 @@ set_codelike_events(PyObject *codelike, int tool_id,
     if (check_tool(interp, tool_id)) {
         return -1;
     }
-    if (has_bytecode(codelike)) {
-        if (_PyMonitoring_SetLocalEvents((PyCodeObject *)codelike, tool_id,
-                                         events) < 0)
-        {
-            return -1;
-        }
-    }
-    else if (_Py_codelike_set_local_events(interp, codelike, owner,
-                                           events) < 0)
+    if (!has_bytecode(codelike)
+        && _Py_codelike_set_local_events(interp, codelike, owner, events) < 0)
     {
         return -1;
     }

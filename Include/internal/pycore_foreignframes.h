@@ -34,8 +34,8 @@ struct _Py_activation {
 };
 
 struct _Py_activations {
-    struct _Py_activations *next;   /* of those that were detached, with */
-    Py_ssize_t num_detached;        /* how many there were */
+    struct _Py_activations *next;   /* when taken from their threads, with */
+    Py_ssize_t num_taken;           /* how many there were */
     struct _Py_activation items[1];
 };
 
@@ -84,11 +84,9 @@ extern int _PyForeignFrames_DropCalled(PyThreadState *tstate,
 /* Drop all activations of a thread. */
 extern void _PyForeignFrames_Clear(struct _Py_foreign_frames *frames);
 
-/* No tool is in use: take all activations from the threads of an interpreter,
-   while the world is stopped, and release them when it runs again. */
-extern struct _Py_activations *_PyForeignFrames_Detach(
-    PyInterpreterState *interp);
-extern void _PyForeignFrames_Release(struct _Py_activations *detached);
+/* No tool is in use any more: drop all activations of the interpreter's
+   threads soon, if that stays so.  The world may be stopped. */
+extern void _PyForeignFrames_DropUnused(PyInterpreterState *interp);
 
 /* Keep the activation of the event whose callback runs. */
 extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
