@@ -7,7 +7,11 @@
    as the last positional argument, None for none.
 
    monitoring_vectorcall(codelike, offset, callable, ...) calls with the first
-   three states of codelike, those of CALL, C_RETURN and C_RAISE. */
+   three states of codelike, those of CALL, C_RETURN and C_RAISE.
+
+   monitoring_set_frame_namespaces(codelike, globals, locals) takes None for
+   NULL; monitoring_add_traceback(exc, codelike, offset, lineno) has exc set,
+   unless it is None, and returns what the function does. */
 
 #include "parts.h"
 #include <stddef.h>                 // offsetof()
@@ -478,12 +482,117 @@ exit_scope(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
     return checked_result(PyMonitoring_ExitScope(), pending);
 }
 
+/* ------ Frames ------ */
+
+static PyObject *
+none_to_null(PyObject *obj)
+{
+    return obj == Py_None ? NULL : obj;
+}
+
+static PyObject *
+set_frame_namespaces(PyObject *Py_UNUSED(module), PyObject *args,
+                     PyObject *kwargs)
+{
+    static char *kwlist[] = {
+        "codelike", "globals", "locals", "state", "pending", NULL
+    };
+    PyObject *op, *globals, *locals;
+    Py_ssize_t i = 0;
+    PyObject *pending = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|$nO", kwlist, &op,
+                                     &globals, &locals, &i, &pending))
+    {
+        return NULL;
+    }
+    CodeLike *codelike = as_codelike(op);
+    if (codelike == NULL) {
+        return NULL;
+    }
+    if (i < 0 || i >= codelike->num_states) {
+        PyErr_Format(PyExc_IndexError, "state %zd of %zd", i,
+                     codelike->num_states);
+        return NULL;
+    }
+    if (set_pending(&pending) < 0) {
+        return NULL;
+    }
+    int result = PyMonitoring_SetFrameNamespaces(
+        &codelike->states[i], op, none_to_null(globals), none_to_null(locals));
+    return checked_result(result, pending);
+}
+
+static PyObject *
+add_traceback(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *exc, *codelike;
+    int offset, lineno;
+    if (!PyArg_ParseTuple(args, "OOii", &exc, &codelike, &offset, &lineno)
+        || set_pending(&exc) < 0)
+    {
+        return NULL;
+    }
+    int result = PyMonitoring_AddTraceback(codelike, offset, lineno);
+    if (exc == NULL) {
+        return result == -1 && PyErr_Occurred() ? NULL
+                                                : PyLong_FromLong(result);
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (raised != exc) {
+        PyErr_Format(PyExc_SystemError, "set exception became %R",
+                     raised ? raised : Py_None);
+    }
+    Py_XDECREF(raised);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(result);
+}
+
+static PyObject *
+record_frame(PyObject *list, PyObject *Py_UNUSED(args))
+{
+    PyObject *get_frame = PySys_GetObject("_getframe");
+    if (get_frame == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "lost sys._getframe");
+        return NULL;
+    }
+    PyObject *frame = PyObject_CallNoArgs(get_frame);
+    if (frame == NULL) {
+        return NULL;
+    }
+    int err = PyList_Append(list, frame);
+    Py_DECREF(frame);
+    if (err < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef record_frame_method = {
+    "record_frame", record_frame, METH_VARARGS
+};
+
+static PyObject *
+frame_recorder(PyObject *Py_UNUSED(module), PyObject *list)
+{
+    if (!PyList_Check(list)) {
+        PyErr_Format(PyExc_TypeError, "expected a list, got %R", list);
+        return NULL;
+    }
+    return PyCFunction_New(&record_frame_method, list);
+}
+
 static PyMethodDef methods[] = {
+    {"monitoring_add_traceback", add_traceback, METH_VARARGS,
+     PyDoc_STR("(exc, codelike, offset, lineno)")},
     {"monitoring_enter_scope", _PyCFunction_CAST(enter_scope),
      METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("(codelike, *events, pending=None)")},
     {"monitoring_exit_scope", _PyCFunction_CAST(exit_scope),
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR("(*, pending=None)")},
+    {"monitoring_frame_recorder", frame_recorder, METH_O,
+     PyDoc_STR("(list): return a callback that appends sys._getframe()")},
+    {"monitoring_set_frame_namespaces",
+     _PyCFunction_CAST(set_frame_namespaces), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("(codelike, globals, locals, *, state=0, pending=None)")},
     {"monitoring_vectorcall", _PyCFunction_CAST(vectorcall),
      METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("(codelike, offset, callable, *args, **kwargs)")},
@@ -492,20 +601,26 @@ static PyMethodDef methods[] = {
 
 /* ------ Producer ------ */
 
-/* Producer(codelike, events, actions, *, fresh=True, exits=True): a function
-   of foreign code.  A call enters a scope of the event types, does the actions
-   and, if exits is true, exits.
+/* Producer(codelike, events, actions, failed=(), *, fresh=True, exits=True,
+   handles=False): a function of foreign code.  A call enters a scope of the
+   event types, does the actions and, if exits is true, exits.
    An action is a tuple (event, offset, ...), to fire; a tuple (None, offset,
-   callable, ...), for PyMonitoring_Vectorcall(); a callable, to call; or None,
-   to enter the scope again.  Any object can be the code-like.  If fresh
-   is true the states are on the C stack, not initialized, with version 0 at
-   each call; otherwise they live as long as the producer. */
+   callable, ...), for PyMonitoring_Vectorcall(); a tuple ("namespaces",
+   globals, locals); a callable, to call; or None, to enter the scope again.
+   When one fails, those of `failed` are done, in which the exception that is
+   set stays so: exception events report it, and ("traceback", offset, lineno)
+   adds to its traceback.  If handles is true, it is then cleared.
+   Any object can be the code-like.  If fresh is true the states are on the C
+   stack, not initialized, with version 0 at each call; otherwise they live as
+   long as the producer. */
 typedef struct {
     PyObject_HEAD
     PyObject *codelike;
-    PyObject *actions;              // tuple
+    PyObject *actions;              // tuples
+    PyObject *failed;
     int fresh;
     int exits;
+    int handles;
     Py_ssize_t length;
     uint8_t event_types[MAX_EVENTS];
     PyMonitoringState states[MAX_EVENTS];
@@ -516,13 +631,15 @@ static PyObject *
 producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *kwlist[] = {
-        "codelike", "events", "actions", "fresh", "exits", NULL
+        "codelike", "events", "actions", "failed", "fresh", "exits", "handles",
+        NULL
     };
-    PyObject *codelike, *events, *actions;
-    int fresh = 1, exits = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!|$pp", kwlist,
+    PyObject *codelike, *events, *actions, *failed = NULL;
+    int fresh = 1, exits = 1, handles = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!|O!$ppp", kwlist,
                                      &codelike, &PyTuple_Type, &events,
-                                     &PyTuple_Type, &actions, &fresh, &exits))
+                                     &PyTuple_Type, &actions, &PyTuple_Type,
+                                     &failed, &fresh, &exits, &handles))
     {
         return NULL;
     }
@@ -536,11 +653,14 @@ producer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     self->codelike = Py_NewRef(codelike);
     self->actions = Py_NewRef(actions);
+    self->failed = failed ? Py_NewRef(failed) : PyTuple_New(0);
     self->fresh = fresh;
     self->exits = exits;
+    self->handles = handles;
     self->length = PyTuple_GET_SIZE(events);
-    if (get_event_types(&PyTuple_GET_ITEM(events, 0), self->length,
-                        self->event_types) < 0)
+    if (self->failed == NULL
+        || get_event_types(&PyTuple_GET_ITEM(events, 0), self->length,
+                           self->event_types) < 0)
     {
         Py_DECREF(self);
         return NULL;
@@ -555,6 +675,7 @@ producer_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->codelike);
     Py_VISIT(self->actions);
+    Py_VISIT(self->failed);
     return 0;
 }
 
@@ -564,6 +685,7 @@ producer_clear(PyObject *op)
     Producer *self = (Producer *)op;
     Py_CLEAR(self->codelike);
     Py_CLEAR(self->actions);
+    Py_CLEAR(self->failed);
     return 0;
 }
 
@@ -633,11 +755,27 @@ producer_vectorcall(Producer *self, PyMonitoringState *states, int32_t offset,
         nargs > 1 ? args + 1 : NULL, nargs - 1, NULL);
 }
 
+/* Return whether the action is a tuple of that name, with two items more. */
+static int
+is_named(PyObject *action, const char *name)
+{
+    return PyTuple_Check(action) && PyTuple_GET_SIZE(action) == 3
+        && PyUnicode_Check(PyTuple_GET_ITEM(action, 0))
+        && PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(action, 0), name);
+}
+
 static PyObject *
 producer_do(Producer *self, PyMonitoringState *states, PyObject *action)
 {
     if (PyCallable_Check(action)) {
         return PyObject_CallNoArgs(action);
+    }
+    if (is_named(action, "namespaces")) {
+        int err = self->length == 0 ? 0 : PyMonitoring_SetFrameNamespaces(
+            &states[0], self->codelike,
+            none_to_null(PyTuple_GET_ITEM(action, 1)),
+            none_to_null(PyTuple_GET_ITEM(action, 2)));
+        return err < 0 ? NULL : Py_NewRef(Py_None);
     }
     Py_ssize_t nargs = PyTuple_Check(action) ? PyTuple_GET_SIZE(action) : 0;
     if (nargs < 2) {
@@ -657,6 +795,42 @@ producer_do(Producer *self, PyMonitoringState *states, PyObject *action)
         return NULL;
     }
     return producer_fire(self, states, event, offset, args, nargs - 2);
+}
+
+/* Do an action while an exception is set.  What it raises takes its place. */
+static void
+producer_do_failed(Producer *self, PyMonitoringState *states, PyObject *action)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *res = NULL;
+    int offset = 0, lineno = 0;
+    if (is_named(action, "traceback")) {
+        offset = PyLong_AsInt(PyTuple_GET_ITEM(action, 1));
+        lineno = PyLong_AsInt(PyTuple_GET_ITEM(action, 2));
+        if (!PyErr_Occurred()) {
+            PyErr_SetRaisedException(exc);
+            (void)PyMonitoring_AddTraceback(self->codelike, offset, lineno);
+            return;
+        }
+    }
+    else if (PyTuple_Check(action) && PyTuple_GET_SIZE(action) == 2) {
+        PyObject *with_exception = PyTuple_Pack(
+            3, PyTuple_GET_ITEM(action, 0), PyTuple_GET_ITEM(action, 1), exc);
+        if (with_exception != NULL) {
+            res = producer_do(self, states, with_exception);
+            Py_DECREF(with_exception);
+        }
+    }
+    else {
+        res = producer_do(self, states, action);
+    }
+    if (res != NULL) {
+        Py_DECREF(res);
+        PyErr_SetRaisedException(exc);
+    }
+    else {
+        Py_DECREF(exc);
+    }
 }
 
 static PyObject *
@@ -692,6 +866,22 @@ producer_call(PyObject *op, PyObject *args, PyObject *kwargs)
             err = res ? 0 : -1;
             Py_XDECREF(res);
         }
+    }
+    for (Py_ssize_t i = 0;
+         err < 0 && i < PyTuple_GET_SIZE(self->failed); i++)
+    {
+        PyObject *action = PyTuple_GET_ITEM(self->failed, i);
+        if (action == Py_None) {
+            (void)PyMonitoring_EnterScope(states, version, self->event_types,
+                                          self->length);
+        }
+        else {
+            producer_do_failed(self, states, action);
+        }
+    }
+    if (err < 0 && self->handles) {
+        PyErr_Clear();
+        err = 0;
     }
     if (self->exits && PyMonitoring_ExitScope() < 0) {
         err = -1;

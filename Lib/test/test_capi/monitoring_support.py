@@ -252,17 +252,22 @@ class CodelikeTestCase(MonitoringTestCase):
         return seen
 
 
-def make_producer(codelike, *actions, **kwargs):
+def make_producer(codelike, *actions, failed=(), **kwargs):
     """A producer that does actions with an event's name in front, or None for
     a call."""
     names = dict.fromkeys(
-        name for action in actions if isinstance(action, tuple)
-        for name in ([action[0]] if action[0] else CALL_NAMES))
+        name for action in (*actions, *failed) if isinstance(action, tuple)
+        for name in ([action[0]] if action[0] else CALL_NAMES)
+        if name in IDS)
+
+    def with_ids(actions):
+        return tuple((IDS.get(action[0], action[0]), *action[1:])
+                     if isinstance(action, tuple) else action
+                     for action in actions)
+
     return _testcapi.Producer(
-        codelike, tuple(IDS[name] for name in names),
-        tuple((IDS.get(action[0]), *action[1:])
-              if isinstance(action, tuple) else action
-              for action in actions), **kwargs)
+        codelike, tuple(IDS[name] for name in names), with_ids(actions),
+        with_ids(failed), **kwargs)
 
 
 def line_producer(codelike, lines, **kwargs):
