@@ -167,7 +167,8 @@ new_bytecode(Py_ssize_t num_units)
         return NULL;
     }
     _Py_CODEUNIT *code = (_Py_CODEUNIT *)PyBytes_AS_STRING(bytecode);
-    code[0] = (_Py_CODEUNIT){.op.code = RESUME, .op.arg = RESUME_AT_FUNC_START};
+    code[0] = (_Py_CODEUNIT){.op.code = RESUME,
+                             .op.arg = RESUME_AT_FUNC_START};
     for (Py_ssize_t i = 1; i < num_units - NUM_TRAILING_UNITS; i++) {
         code[i] = (_Py_CODEUNIT){.op.code = NOP};
     }
@@ -499,8 +500,8 @@ _PyCodeLike_GetLocation(PyObject *codelike, int offset, PyObject **filename,
 /* ------ sys.monitoring.get_location() ------ */
 
 PyDoc_STRVAR(location_doc,
-"What an offset in a code-like means: a file, and a range of lines and columns\n\
-there, as co_positions() has them.  What is unknown is None.");
+"What an offset in a code-like means: a file, and a range of lines and\n\
+columns there, as co_positions() has them.  What is unknown is None.");
 
 static PyTypeObject LocationType;
 

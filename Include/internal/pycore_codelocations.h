@@ -8,8 +8,8 @@ extern "C" {
 #  error "this header requires Py_BUILD_CORE define"
 #endif
 
-/* Store what an offset in a code-like means: a new reference to the name of the
-   file, an exact str, and the location there, with -1 for what is unknown.
+/* Store what an offset in a code-like means: a new reference to the name of
+   the file, an exact str, and the location there, -1 for what is unknown.
 
    Return 0, or -1 with an exception set and *filename NULL: TypeError for an
    object that is no code-like, or whose methods return what they must not;
@@ -24,8 +24,8 @@ extern int
 _PyCodeLike_GetLocation(PyObject *codelike, int offset, PyObject **filename,
                         PyCodeLocation *location);
 
-/* Add get_location() to the module sys.monitoring.  Return -1 with an exception
-   set on failure. */
+/* Add get_location() to the module sys.monitoring.  Return 0, or -1 with an
+   exception set. */
 extern int _PyCodeLocations_AddToModule(PyObject *module);
 extern void _PyCodeLocations_FiniTypes(PyInterpreterState *interp);
 

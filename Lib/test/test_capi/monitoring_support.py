@@ -195,12 +195,23 @@ def make_codelikes():
         "empty code object": _testcapi.code_newempty("empty.src", "empty", 1),
         "code object without a start": code.replace(co_code=nothing),
         "object": Plain(),
+        **make_located(),
     }
+
+
+def make_located():
+    """One that is made of locations; stock CPython has none."""
+    if not hasattr(_testcapi, "code_newwithlocations"):
+        return {}
+    locations = [(1 + i, 1 + i, 0, 1) for i in range(1010)]
+    return {"code object made of locations": _testcapi.code_newwithlocations(
+        "located.src", "located", None, 1, locations)}
 
 
 # What sys.monitoring keeps local events of by itself: it has bytecode in which
 # events are switched on.
-WITH_BYTECODE = {"code object", "empty code object"}
+WITH_BYTECODE = {"code object", "empty code object",
+                 "code object made of locations"}
 
 
 class CodelikeTestCase(MonitoringTestCase):

@@ -68,9 +68,9 @@ vectorcall = _testcapi.monitoring_vectorcall
 TOOLS = range(6)
 SEQUENCE = 300          # steps
 FILENAME = "<model>"    # of code-likes that are code objects
-NO_MEMORY = {"code", "empty", "no start", "plain", "bare", "text"}
+NO_MEMORY = {"code", "empty", "located", "no start", "plain", "bare", "text"}
 # The interpreter itself keeps the local events of these, for their bytecode.
-WITH_BYTECODE = {"code", "empty"}
+WITH_BYTECODE = {"code", "empty", "located"}
 NO_WEAKREF = {"strong", "text"}
 NO_LOCAL_EVENTS = NO_WEAKREF | {"bare"}
 # The reactions of a callback that does some steps first.
@@ -110,6 +110,7 @@ def function():
 CALLABLES = {"function": function, "method": Thing().method, "len": len}
 PYTHON_FUNCTIONS = {"function", "method"}
 template = function.__code__.replace(co_filename=FILENAME)
+LOCATIONS = [(line, line, 0, 1) for line in range(1, 40)]
 no_start = template.replace(co_code=bytes([opcode.opmap["NOP"], 0]))
 
 
@@ -345,6 +346,9 @@ class Driver(Runner):
             codelike = template.replace(co_name=label)
         elif kind == "empty":
             codelike = _testcapi.code_newempty(FILENAME, label, 1)
+        elif kind == "located":
+            codelike = _testcapi.code_newwithlocations(
+                FILENAME, label, None, 1, LOCATIONS)
         elif kind == "no start":
             codelike = no_start.replace(co_name=label)
         elif kind == "plain":
@@ -1301,6 +1305,8 @@ OFFSETS = (0, 0, 0, 1, 1, 2, 300, 300, 1000, 2**31 - 1)
 LINES = (1, 1, 2, 3, 300, 5000, -5)
 
 OTHER_KINDS = ("plain", "bare", "code", "empty", "no start")
+if hasattr(_testcapi, "code_newwithlocations"):     # stock has none
+    OTHER_KINDS += "located",
 if support.Py_GIL_DISABLED:
     # There code objects die only when garbage is collected.
     OTHER_KINDS = ("plain", "bare")
