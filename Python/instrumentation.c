@@ -672,24 +672,35 @@ place_number(uint64_t place, int event)
     return (int)(event == PY_MONITORING_EVENT_LINE ? place >> 32 : place);
 }
 
-/* Have frames of the thread follow the event that begins to be fired.  Return
-   -1 with an exception set on failure. */
-static inline int
-fire_frames(PyThreadState *tstate, int event, PyObject *codelike,
-            uint64_t place, uint8_t tools, bool is_nested)
+/* Have the activations that the thread keeps follow an event.  Return the tools
+   to be called, or -1 with an exception set on failure. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
+follow_event(PyThreadState *tstate, int event, PyObject *codelike,
+             uint64_t place, uint8_t tools, bool is_nested)
 {
-    struct _Py_foreign_frames *frames =
-        &((_PyThreadStateImpl *)tstate)->foreign_frames;
     if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
         return -1;
     }
-    frames->codelike = codelike;
-    frames->current_frame = tstate->current_frame;
-    frames->place = place;
-    return tstate->interp->producers.keeps_frames
-           ? _PyForeignFrames_Fire(tstate, activation_change(event), codelike,
-                                   place, tools & LEGACY_TOOLS)
-           : 0;
+    tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
+    if (tstate->interp->producers.keeps_frames
+        && _PyForeignFrames_Fire(tstate, activation_change(event), codelike,
+                                 place, tools & LEGACY_TOOLS) < 0)
+    {
+        return -1;
+    }
+    return tools;
+}
+
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
+end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
+                   bool is_nested)
+{
+    if (activation_change(event) == _Py_ACTIVATION_ENDS) {
+        _PyForeignFrames_End(tstate, codelike);
+    }
+    if (is_nested) {
+        ((_PyThreadStateImpl *)tstate)->foreign_frames.codelike = NULL;
+    }
 }
 
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
@@ -713,7 +724,8 @@ call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
         .number = number,
     };
     int event = e.tools->event;
-    tools &= USER_TOOLS | legacy_tools(interp, event);
+    struct _Py_foreign_frames *frames =
+        &((_PyThreadStateImpl *)tstate)->foreign_frames;
     PyObject *pending = tstate->current_exception;
     PyObject *made = NULL;
     PyObject *stop = NULL;
@@ -736,7 +748,16 @@ call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
     }
     tstate->tracing++;
     tstate->what_event = _Py_FOREIGN_EVENT;
-    err = fire_frames(tstate, event, codelike, place, tools, is_nested);
+    err = 0;
+    if (interp->producers.keeps_frames || is_nested) {
+        int followed = follow_event(tstate, event, codelike, place, tools,
+                                    is_nested);
+        tools = followed < 0 ? 0 : followed;
+        err = followed < 0 ? -1 : 0;
+    }
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->place = place;
     while (tools != 0 && err == 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;
@@ -763,11 +784,8 @@ call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
             leave_callback(tstate, NULL);
         }
     }
-    if (activation_change(event) == _Py_ACTIVATION_ENDS) {
-        _PyForeignFrames_End(tstate, codelike);
-    }
-    if (is_nested) {
-        ((_PyThreadStateImpl *)tstate)->foreign_frames.codelike = NULL;
+    if (frames->num_activations > 0 || is_nested) {
+        end_followed_event(tstate, event, codelike, is_nested);
     }
     tstate->what_event = old_what;
     tstate->tracing--;
