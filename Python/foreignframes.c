@@ -25,6 +25,13 @@ frames_of(PyThreadState *tstate)
     return &((_PyThreadStateImpl *)tstate)->foreign_frames;
 }
 
+static inline activation *
+activation_at(foreign_frames *frames, Py_ssize_t i)
+{
+    assert(0 <= i && i < frames->num_activations);
+    return &frames->activations->items[i];
+}
+
 /* What runs while a code-like is asked, or a legacy tool is called, fires no
    events. */
 static int
@@ -92,8 +99,8 @@ set_place(PyFrameObject *frame, int offset, int lineno)
 
 /* ------ Code objects for code-likes that are none ------ */
 
-/* Return a new reference to an attribute, or to the default, which may be NULL,
-   if there is none. */
+/* Return a new reference to an attribute, or, if there is none, to the default,
+   which may be NULL. */
 static PyObject *
 get_attribute(PyObject *codelike, const char *name, PyObject *otherwise)
 {
@@ -143,7 +150,7 @@ read_positions(PyObject *positions, PyCodeLocation **locations)
 }
 
 /* Return a code object like the code-like, a new reference, in the file and
-   with the only location that are given, or, if they are NULL, with its own. */
+   with the only location that are given, or with its own if they are NULL. */
 static PyObject *
 make_code(PyObject *codelike, PyObject *filename,
           const PyCodeLocation *location)
@@ -329,7 +336,7 @@ find_newest(foreign_frames *frames, Py_ssize_t end,
             _PyInterpreterFrame *below, PyObject *codelike)
 {
     while (--end >= 0) {
-        activation *a = &frames->activations->items[end];
+        activation *a = activation_at(frames, end);
         if (a->below == below && is_alive(a)
             && (codelike == NULL || a->codelike == codelike))
         {
@@ -376,10 +383,10 @@ static int
 drop(PyThreadState *tstate, Py_ssize_t i)
 {
     foreign_frames *frames = frames_of(tstate);
-    activation a = frames->activations->items[i];
+    activation *place = activation_at(frames, i);
+    activation a = *place;
     frames->num_activations--;
-    memmove(&frames->activations->items[i], &frames->activations->items[i + 1],
-            (frames->num_activations - i) * sizeof(a));
+    memmove(place, place + 1, (frames->num_activations - i) * sizeof(a));
     int err = 0;
     if (a.legacy_tools != 0 && a.frame != NULL) {
         err = call_legacy_tools(tstate, &a);
@@ -394,7 +401,7 @@ drop_dead(PyThreadState *tstate, Py_ssize_t start)
 {
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = frames->num_activations; --i >= start;) {
-        if (i < frames->num_activations && !is_alive(&frames->activations->items[i])
+        if (i < frames->num_activations && !is_alive(activation_at(frames, i))
             && drop(tstate, i) < 0)
         {
             return -1;
@@ -416,7 +423,7 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
     /* Those of a producer that never signals an end, called in a loop. */
     if (frames->num_activations > tstate->interp->ceval.recursion_limit) {
         Py_ssize_t oldest = 0;
-        while (frames->activations->items[oldest].below != below
+        while (activation_at(frames, oldest)->below != below
                && oldest < frames->num_activations - 1)
         {
             oldest++;
@@ -455,12 +462,13 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
     if (reserve(tstate, below) < 0) {
         return -1;
     }
-    frames->activations->items[frames->num_activations] = (activation){
+    frames->num_activations++;
+    *activation_at(frames, frames->num_activations - 1) = (activation){
         .codelike = Py_NewRef(codelike),
         .below = below,
         .below_frame = (PyFrameObject *)Py_XNewRef(below_frame),
     };
-    return frames->num_activations++;
+    return frames->num_activations - 1;
 }
 
 /* Return the frame object of an activation, borrowed, made if need be, or NULL
@@ -469,13 +477,13 @@ static PyFrameObject *
 get_frame(PyThreadState *tstate, Py_ssize_t last)
 {
     foreign_frames *frames = frames_of(tstate);
-    PyObject *codelike = Py_NewRef(frames->activations->items[last].codelike);
-    _PyInterpreterFrame *below = frames->activations->items[last].below;
-    PyFrameObject *back = frames->activations->items[last].below_frame;
+    PyObject *codelike = Py_NewRef(activation_at(frames, last)->codelike);
+    _PyInterpreterFrame *below = activation_at(frames, last)->below;
+    PyFrameObject *back = activation_at(frames, last)->below_frame;
     int what = stop_events(tstate);
     /* From the oldest on, so that each has its f_back. */
     for (Py_ssize_t i = 0; i <= last && i < frames->num_activations; i++) {
-        activation *a = &frames->activations->items[i];
+        activation *a = activation_at(frames, i);
         if (a->below != below || !is_alive(a)) {
             continue;
         }
@@ -484,14 +492,14 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
                                              a->globals, a->locals);
             /* That can have run anything. */
             if (made == NULL || last >= frames->num_activations
-                || frames->activations->items[last].codelike != codelike
-                || frames->activations->items[i].frame != NULL)
+                || activation_at(frames, last)->codelike != codelike
+                || activation_at(frames, i)->frame != NULL)
             {
                 Py_XDECREF(made);
                 back = NULL;
                 break;
             }
-            a = &frames->activations->items[i];
+            a = activation_at(frames, i);
             set_place(made, a->offset, a->lineno);
             made->f_back = (PyFrameObject *)Py_XNewRef(back);
             a->frame = made;
@@ -517,10 +525,9 @@ innermost_frame(PyThreadState *tstate)
 
 /* The activation is at a new place. */
 static void
-move(activation *a, uint64_t place)
+move(activation *a, int offset, int lineno)
 {
-    int lineno = (int)(place >> 32);
-    a->offset = (int)place;
+    a->offset = offset;
     if (lineno != 0) {
         a->lineno = lineno;
     }
@@ -544,12 +551,12 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
 int
 _PyForeignFrames_Fire(PyThreadState *tstate,
                       enum _Py_activation_change change, PyObject *codelike,
-                      uint64_t place, uint8_t legacy_tools)
+                      int offset, int lineno, uint8_t legacy_tools)
 {
     foreign_frames *frames = frames_of(tstate);
     _PyInterpreterFrame *below = innermost_frame(tstate);
     while (frames->num_activations > 0
-           && !is_alive(&frames->activations->items[frames->num_activations - 1]))
+           && !is_alive(activation_at(frames, frames->num_activations - 1)))
     {
         if (drop(tstate, frames->num_activations - 1) < 0) {
             return -1;
@@ -580,8 +587,8 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
             return -1;
         }
     }
-    activation *a = &frames->activations->items[i];
-    move(a, place);
+    activation *a = activation_at(frames, i);
+    move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
         a->legacy_tools = legacy_tools;
     }
@@ -598,7 +605,7 @@ _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
     Py_ssize_t i = find_newest(frames, frames->num_activations,
                                innermost_frame(tstate), codelike);
     if (i >= 0) {
-        frames->activations->items[i].legacy_tools = 0;
+        activation_at(frames, i)->legacy_tools = 0;
         (void)drop(tstate, i);
     }
 }
@@ -609,7 +616,8 @@ _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
         if (i < frames->num_activations
-            && frames->activations->items[i].below == frame && drop(tstate, i) < 0)
+            && activation_at(frames, i)->below == frame
+            && drop(tstate, i) < 0)
         {
             return -1;
         }
@@ -701,7 +709,7 @@ find_of_event(PyThreadState *tstate)
         _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
         impl->running_callback = (PyObject *)(
             (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
-        move(&frames->activations->items[i], frames->place);
+        move(activation_at(frames, i), frames->offset, frames->lineno);
     }
     return i;
 }
@@ -723,7 +731,7 @@ _PyForeignFrames_OfEvent(PyThreadState *tstate)
     /* A debugger that came in mid-activation set it for the Python frames. */
     foreign_frames *frames = frames_of(tstate);
     if (frame->f_trace == NULL && frame->f_back != NULL
-        && !(frames->activations->items[i].legacy_tools
+        && !(activation_at(frames, i)->legacy_tools
              & (1 << PY_MONITORING_SYS_TRACE_ID)))
     {
         frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
@@ -739,7 +747,9 @@ _PyForeignFrames_CalledBy(PyThreadState *tstate,
     PyObject *pending = PyErr_GetRaisedException();
     PyFrameObject *frame = NULL;
     Py_ssize_t i;
-    if (is_callback_running(tstate) && frames->current_frame == current_frame) {
+    if (is_callback_running(tstate)
+        && frames->current_frame == current_frame)
+    {
         i = find_of_event(tstate);
     }
     else {
@@ -782,8 +792,8 @@ _PyForeignFrames_IsRunning(PyThreadState *tstate, PyFrameObject *frame)
 {
     foreign_frames *frames = frames_of(tstate);
     for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
-        if (frames->activations->items[i].frame == frame) {
-            return is_alive(&frames->activations->items[i]);
+        if (activation_at(frames, i)->frame == frame) {
+            return is_alive(activation_at(frames, i));
         }
     }
     return false;
@@ -877,8 +887,7 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     }
     *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
     if (i >= 0) {
-        move(&frames->activations->items[i],
-             (uint64_t)(uint32_t)*lineno << 32 | (uint32_t)offset);
+        move(activation_at(frames, i), offset, *lineno);
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
     }
     else {

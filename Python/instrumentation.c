@@ -669,24 +669,11 @@ new_number(PyThreadState *tstate, int number)
     return obj;
 }
 
-/* Where an event happens, in one register. */
-static inline Py_ALWAYS_INLINE uint64_t
-make_place(int32_t offset, int lineno)
-{
-    return (uint64_t)(uint32_t)lineno << 32 | (uint32_t)offset;
-}
-
-static inline Py_ALWAYS_INLINE int
-place_number(uint64_t place, int event)
-{
-    return (int)(event == PY_MONITORING_EVENT_LINE ? place >> 32 : place);
-}
-
 /* Have the activations that the thread keeps follow an event.  Return the tools
    to be called, or -1 with an exception set on failure. */
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
 follow_event(PyThreadState *tstate, int event, PyObject *codelike,
-             uint64_t place, uint8_t tools, bool is_nested)
+             int offset, int lineno, uint8_t tools, bool is_nested)
 {
     if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
         return -1;
@@ -694,7 +681,7 @@ follow_event(PyThreadState *tstate, int event, PyObject *codelike,
     tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
     if (tstate->interp->producers.keeps_frames
         && _PyForeignFrames_Fire(tstate, activation_change(event), codelike,
-                                 place, tools & LEGACY_TOOLS) < 0)
+                                 offset, lineno, tools & LEGACY_TOOLS) < 0)
     {
         return -1;
     }
@@ -713,11 +700,19 @@ end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
     }
 }
 
+/* In the place of the third argument, which LINE does not have.  So all that
+   the functions below take is in registers. */
+static inline Py_ALWAYS_INLINE PyObject *
+line_as_argument(int lineno)
+{
+    return (PyObject *)(intptr_t)lineno;
+}
+
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
-   are for the events that have them.  `what` is made by what_to_call(), so that
-   all arguments are in registers. */
+   are for the events that have them, line_as_argument() for LINE.  `what` is
+   made by what_to_call(). */
 static Py_NO_INLINE int
-call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
            PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyThreadState *tstate = _PyThreadState_GET();
@@ -726,7 +721,9 @@ call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
     }
     PyInterpreterState *interp = tstate->interp;
     uint8_t tools = what & 0xff;
-    int number = place_number(place, what >> 8);
+    int lineno = what >> 8 == PY_MONITORING_EVENT_LINE ? (int)(intptr_t)arg3
+                                                       : 0;
+    int number = what >> 8 == PY_MONITORING_EVENT_LINE ? lineno : offset;
     fired_event e = {
         .args = {NULL, codelike, NULL, arg3, arg4},
         .state = state,
@@ -760,14 +757,15 @@ call_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
     tstate->what_event = _Py_FOREIGN_EVENT;
     err = 0;
     if (interp->producers.keeps_frames || is_nested) {
-        int followed = follow_event(tstate, event, codelike, place, tools,
-                                    is_nested);
+        int followed = follow_event(tstate, event, codelike, offset, lineno,
+                                    tools, is_nested);
         tools = followed < 0 ? 0 : followed;
         err = followed < 0 ? -1 : 0;
     }
     frames->codelike = codelike;
     frames->current_frame = tstate->current_frame;
-    frames->place = place;
+    frames->offset = offset;
+    frames->lineno = lineno;
     while (tools != 0 && err == 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;
@@ -829,12 +827,12 @@ end_only_callback(PyThreadState *tstate, fired_event *e,
    the code-like and location.  It is inline for the number of arguments. */
 static inline Py_ALWAYS_INLINE int
 call_only_callback(PyMonitoringState *state, PyObject *codelike,
-                   uint64_t place, bool is_line, PyObject *arg3,
+                   int offset, int lineno, bool is_line, PyObject *arg3,
                    PyObject *arg4, vectorcallfunc *vectorcall,
                    PyThreadState *tstate, const struct _Py_event_tools *tools,
                    Py_ssize_t nargs)
 {
-    int number = (int)(is_line ? place >> 32 : place);
+    int number = is_line ? lineno : offset;
     PyObject *pending = tstate->current_exception;
     PyObject *number_obj;
     if (tstate->tracing || tstate->what_event != NO_EVENT
@@ -842,14 +840,16 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike,
         || (nargs == 2 && pending != NULL)
         || (number_obj = ready_number(tstate, number)) == NULL)
     {
-        return call_tools(state, codelike, place, arg3, arg4,
+        return call_tools(state, codelike, offset,
+                          is_line ? line_as_argument(lineno) : arg3, arg4,
                           what_to_call(tools->called, tools->event));
     }
     struct _Py_foreign_frames *frames =
         &((_PyThreadStateImpl *)tstate)->foreign_frames;
     frames->codelike = codelike;
     frames->current_frame = tstate->current_frame;
-    frames->place = place;
+    frames->offset = offset;
+    frames->lineno = lineno;
     fired_event e;
     e.args[1] = codelike;
     e.args[2] = number_obj;
@@ -889,45 +889,46 @@ done:
 }
 
 static Py_NO_INLINE int
-call_only_line(PyMonitoringState *state, PyObject *codelike, uint64_t place,
-               const struct _Py_event_tools *tools,
-               vectorcallfunc *vectorcall, PyThreadState *tstate)
+call_only_line(PyMonitoringState *state, PyObject *codelike, int offset,
+               int lineno, const struct _Py_event_tools *tools,
+               vectorcallfunc *vectorcall)
 {
-    return call_only_callback(state, codelike, place, true, NULL, NULL,
-                              vectorcall, tstate, tools, 2);
+    return call_only_callback(state, codelike, offset, lineno, true, NULL,
+                              NULL, vectorcall, _PyThreadState_GET(), tools,
+                              2);
 }
 
 static Py_NO_INLINE int
-call_only_2(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+call_only_2(PyMonitoringState *state, PyObject *codelike, int offset,
             const struct _Py_event_tools *tools, vectorcallfunc *vectorcall,
             PyThreadState *tstate)
 {
-    return call_only_callback(state, codelike, place, false, NULL, NULL,
+    return call_only_callback(state, codelike, offset, 0, false, NULL, NULL,
                               vectorcall, tstate, tools, 2);
 }
 
 static Py_NO_INLINE int
-call_only_3(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+call_only_3(PyMonitoringState *state, PyObject *codelike, int offset,
             PyObject *arg3, vectorcallfunc *vectorcall,
             const struct _Py_event_tools *tools)
 {
-    return call_only_callback(state, codelike, place, false, arg3, NULL,
+    return call_only_callback(state, codelike, offset, 0, false, arg3, NULL,
                               vectorcall, _PyThreadState_GET(), tools, 3);
 }
 
 /* What calls the callback is read again, which saves a seventh argument.  If it
    is NULL now, another thread has disabled a location meanwhile. */
 static Py_NO_INLINE int
-call_only_4(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+call_only_4(PyMonitoringState *state, PyObject *codelike, int offset,
             PyObject *arg3, PyObject *arg4,
             const struct _Py_event_tools *tools)
 {
     vectorcallfunc *vectorcall = FT_ATOMIC_LOAD_PTR_RELAXED(tools->vectorcall);
     if (vectorcall == NULL) {
-        return call_tools(state, codelike, place, arg3, arg4,
+        return call_tools(state, codelike, offset, arg3, arg4,
                           what_to_call(tools->called, tools->event));
     }
-    return call_only_callback(state, codelike, place, false, arg3, arg4,
+    return call_only_callback(state, codelike, offset, 0, false, arg3, arg4,
                               vectorcall, _PyThreadState_GET(), tools, 4);
 }
 
@@ -955,7 +956,7 @@ local_tools(PyInterpreterState *interp, PyObject *codelike, int group)
 /* Call the tools of an event, some of which only if they have local events on
    the code-like. */
 static Py_NO_INLINE int
-call_local_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
+call_local_tools(PyMonitoringState *state, PyObject *codelike, int offset,
                  PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyInterpreterState *interp = _PyInterpreterState_GET();
@@ -963,7 +964,7 @@ call_local_tools(PyMonitoringState *state, PyObject *codelike, uint64_t place,
     what &= ~(uint32_t)tools->local
             | local_tools(interp, codelike, tools->group);
     return (what & 0xff) == 0
-           ? 0 : call_tools(state, codelike, place, arg3, arg4, what);
+           ? 0 : call_tools(state, codelike, offset, arg3, arg4, what);
 }
 
 static bool
@@ -1047,22 +1048,24 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
     {
         return refuse_event(state, codelike, offset, number, event);
     }
-    uint64_t place = make_place(offset, is_line ? lineno : 0);
+    if (is_line) {
+        arg3 = line_as_argument(lineno);
+    }
     vectorcallfunc *vectorcall =
         FT_ATOMIC_LOAD_PTR_RELAXED(event_tools->vectorcall);
     if (vectorcall != NULL) {
         switch (num_arguments(event)) {
             case 2:
                 return is_line
-                    ? call_only_line(state, codelike, place, event_tools,
-                                     vectorcall, tstate)
-                    : call_only_2(state, codelike, place, event_tools,
+                    ? call_only_line(state, codelike, offset, lineno,
+                                     event_tools, vectorcall)
+                    : call_only_2(state, codelike, offset, event_tools,
                                   vectorcall, tstate);
             case 3:
-                return call_only_3(state, codelike, place, arg3, vectorcall,
+                return call_only_3(state, codelike, offset, arg3, vectorcall,
                                    event_tools);
             default:
-                return call_only_4(state, codelike, place, arg3, arg4,
+                return call_only_4(state, codelike, offset, arg3, arg4,
                                    event_tools);
         }
     }
@@ -1094,7 +1097,7 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
                  || FT_ATOMIC_LOAD_PTR_RELAXED(
                         ((PyCodeObject *)codelike)->_co_monitoring) != NULL)
         {
-            return call_local_tools(state, codelike, place, arg3, arg4,
+            return call_local_tools(state, codelike, offset, arg3, arg4,
                                     what_to_call(tools, event));
         }
         tools &= ~event_tools->local | local;
@@ -1102,7 +1105,7 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
             return 0;
         }
     }
-    return call_tools(state, codelike, place, arg3, arg4,
+    return call_tools(state, codelike, offset, arg3, arg4,
                       what_to_call(tools, event));
 }
 

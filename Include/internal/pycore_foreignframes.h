@@ -49,7 +49,8 @@ struct _Py_foreign_frames {
        borrowed from the producer, and NULL if there is no such event. */
     PyObject *codelike;
     struct _PyInterpreterFrame *current_frame;
-    uint64_t place;                 /* the offset; above, for LINE, the line */
+    int offset;
+    int lineno;                     /* of LINE, or 0 */
 };
 
 /* tstate->what_event while a callback for such an event runs.  Negative values
@@ -72,7 +73,7 @@ enum _Py_activation_change {
    the activation begins.  Return -1 with an exception set on failure. */
 extern int _PyForeignFrames_Fire(
     PyThreadState *tstate, enum _Py_activation_change change,
-    PyObject *codelike, uint64_t place, uint8_t legacy_tools);
+    PyObject *codelike, int offset, int lineno, uint8_t legacy_tools);
 
 /* An event that ends an activation has been fired: drop it. */
 extern void _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike);
