@@ -9,12 +9,16 @@ from itertools import zip_longest
 import json
 from pathlib import Path
 
+from prove import (clients_covered, clients_debugpy, clients_pdb,
+                   clients_twins)
+from prove.clients_covered import COVERAGE
+from series import builder
 from series.common import SeriesError, print_tail, say, status_of
 from series.environments import make_environment
 
-COVERAGE = "coverage==7.17.3"
 GREENLET = "greenlet==3.5.6"
-PACKAGES = COVERAGE, GREENLET
+PACKAGES = (COVERAGE, GREENLET, clients_twins.CYTHON, clients_twins.SETUPTOOLS,
+            clients_debugpy.DEBUGPY, clients_debugpy.NUMBA)
 # The core and the options of each run.
 RUNS = ("ctrace", "--branch"), ("pytrace", "--branch"), ("sysmon",)
 PROGRAM = Path(__file__).with_name("clients_program.py")
