@@ -5,13 +5,13 @@ import socket
 import subprocess
 import time
 
-from series.common import clean_environment
+from series.common import SeriesError, clean_environment
 
-# How long an answer may take, and the program's end.
+# How long a message may take, and the program's end.
 TIMEOUT = 60
 
 
-class ProtocolError(Exception):
+class ProtocolError(SeriesError):
     """The debugger says no, or nothing."""
 
 
@@ -42,9 +42,12 @@ class Connection:
         """Return the next message."""
         length = 0
         while True:
-            line = self.file.readline()
+            try:
+                line = self.file.readline()
+            except OSError:
+                line = b""
             if not line:
-                raise ProtocolError("the debugger has hung up")
+                raise ProtocolError("the debugger has hung up or hangs")
             name, _, value = line.strip().partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
@@ -119,6 +122,8 @@ def debug(command, folder, log, breakpoints, commands, **environment):
         finally:
             connection.close()
         return stops, process.wait(TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise ProtocolError("the program does not end") from None
     finally:
         process.kill()
         process.wait()
