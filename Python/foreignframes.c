@@ -428,7 +428,13 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         {
             oldest++;
         }
-        return drop(tstate, oldest);
+        if (drop(tstate, oldest) < 0) {
+            return -1;
+        }
+        /* A legacy tool that got 'return' may have switched off all. */
+        if (frames->num_activations < frames->allocated) {
+            return 0;
+        }
     }
     if (frames->num_activations < frames->allocated) {
         return 0;
@@ -471,6 +477,21 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
     return frames->num_activations - 1;
 }
 
+/* Make the frame of an activation; what that runs may drop the activation. */
+static PyFrameObject *
+make_activation_frame(PyThreadState *tstate, activation *a)
+{
+    PyObject *codelike = Py_NewRef(a->codelike);
+    PyObject *globals = Py_XNewRef(a->globals);
+    PyObject *locals = Py_XNewRef(a->locals);
+    PyFrameObject *frame = make_frame(tstate, codelike, NULL, a->below,
+                                      globals, locals);
+    Py_XDECREF(locals);
+    Py_XDECREF(globals);
+    Py_DECREF(codelike);
+    return frame;
+}
+
 /* Return the frame object of an activation, borrowed, made if need be, or NULL
    with an exception set. */
 static PyFrameObject *
@@ -479,40 +500,40 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
     foreign_frames *frames = frames_of(tstate);
     PyObject *codelike = Py_NewRef(activation_at(frames, last)->codelike);
     _PyInterpreterFrame *below = activation_at(frames, last)->below;
-    PyFrameObject *back = activation_at(frames, last)->below_frame;
+    PyObject *back = Py_XNewRef(activation_at(frames, last)->below_frame);
+    PyFrameObject *frame = NULL;
     int what = stop_events(tstate);
     /* From the oldest on, so that each has its f_back. */
-    for (Py_ssize_t i = 0; i <= last && i < frames->num_activations; i++) {
+    for (Py_ssize_t i = 0; i <= last; i++) {
         activation *a = activation_at(frames, i);
         if (a->below != below || !is_alive(a)) {
             continue;
         }
         if (a->frame == NULL) {
-            PyFrameObject *made = make_frame(tstate, a->codelike, NULL, below,
-                                             a->globals, a->locals);
-            /* That can have run anything. */
-            if (made == NULL || last >= frames->num_activations
+            frame = make_activation_frame(tstate, a);
+            if (frame == NULL || last >= frames->num_activations
                 || activation_at(frames, last)->codelike != codelike
                 || activation_at(frames, i)->frame != NULL)
             {
-                Py_XDECREF(made);
-                back = NULL;
+                Py_CLEAR(frame);
                 break;
             }
             a = activation_at(frames, i);
-            set_place(made, a->offset, a->lineno);
-            made->f_back = (PyFrameObject *)Py_XNewRef(back);
-            a->frame = made;
+            set_place(frame, a->offset, a->lineno);
+            frame->f_back = (PyFrameObject *)Py_XNewRef(back);
+            a->frame = frame;
         }
-        back = a->frame;
+        frame = a->frame;
+        Py_XSETREF(back, Py_NewRef(frame));
     }
     allow_events(tstate, what);
-    if (back == NULL && !PyErr_Occurred()) {
+    if (frame == NULL && !PyErr_Occurred()) {
         PyErr_Format(PyExc_RuntimeError, "the activation of %R ended while "
                      "its frame was made", codelike);
     }
+    Py_XDECREF(back);
     Py_DECREF(codelike);
-    return back;
+    return frame;
 }
 
 /* ------ Events ------ */
@@ -809,23 +830,32 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     if (i < 0) {
         return -1;
     }
-    activation *a = &frames_of(tstate)->activations->items[i];
-    PyFrameObject *frame = a->frame;
+    /* What is released can drop the activation. */
+    activation *a = activation_at(frames, i);
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef(a->frame);
+    PyObject *old_globals = NULL, *old_locals = NULL;
     if (globals != NULL) {
-        if (frame != NULL) {
-            set_globals(frame, globals);
-        }
-        Py_XSETREF(a->globals, Py_NewRef(globals));
+        old_globals = a->globals;
+        a->globals = Py_NewRef(globals);
+    }
+    if (locals != NULL) {
+        old_locals = a->locals;
+        a->locals = Py_NewRef(locals);
     }
     int err = 0;
-    if (locals != NULL) {
-        Py_XSETREF(a->locals, Py_NewRef(locals));
-        if (frame != NULL) {
-            int what = stop_events(tstate);
-            err = set_locals(frame, locals);
-            allow_events(tstate, what);
+    if (frame != NULL) {
+        int what = stop_events(tstate);
+        if (globals != NULL) {
+            set_globals(frame, globals);
         }
+        if (locals != NULL) {
+            err = set_locals(frame, locals);
+        }
+        allow_events(tstate, what);
     }
+    Py_XDECREF(old_globals);
+    Py_XDECREF(old_locals);
+    Py_XDECREF(frame);
     return err;
 }
 
@@ -839,8 +869,6 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     foreign_frames *frames = frames_of(tstate);
     PyObject *filename = NULL, *code = NULL;
     PyFrameObject *frame = NULL;
-    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
-                               codelike);
     PyCodeLocation location = {-1, -1, -1, -1};
     if (!PyCode_Check(codelike)
         && _PyCodeLike_GetLocation(codelike, offset, &filename,
@@ -855,6 +883,9 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     if (code == NULL) {
         goto done;
     }
+    /* What was run till here can have dropped any. */
+    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
+                               codelike);
     int unit_offset = offset;
     bool is_exact;
     int unit = find_unit((PyCodeObject *)code, offset, *lineno, &is_exact);
