@@ -69,8 +69,8 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
 #define USER_TOOLS ((1 << PY_MONITORING_SYS_PROFILE_ID) - 1)
 #define LEGACY_TOOLS (0xff & ~USER_TOOLS)
 
-/* In the sets of tools of the events that begin or end an activation: the
-   frames want to know, whether or not sys.setprofile() does. */
+/* In the sets of tools of the events that frames follow, whether or not
+   sys.setprofile() does. */
 #define KEEPS_FRAMES (1 << PY_MONITORING_SYS_PROFILE_ID)
 
 static inline Py_ALWAYS_INLINE enum _Py_activation_change
@@ -88,6 +88,16 @@ activation_change(int event)
         default:
             return _Py_ACTIVATION_GOES_ON;
     }
+}
+
+/* Where activations begin and end must be known before somebody looks; where
+   one is when it calls, once somebody did. */
+static inline bool
+frames_follow(const struct _Py_producers *producers, int event)
+{
+    return activation_change(event) != _Py_ACTIVATION_GOES_ON
+        || (producers->keeps_frames && (event == PY_MONITORING_EVENT_LINE
+                                        || event == PY_MONITORING_EVENT_CALL));
 }
 
 /* C_RETURN and C_RAISE are on, local and disabled where CALL is. */
@@ -238,8 +248,8 @@ update_producers_unlocked(PyInterpreterState *interp)
         uint8_t local = PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
                         ? in_use & USER_TOOLS & ~on : 0;
         uint8_t legacy = legacy_tools(interp, event);
-        uint8_t frames = activation_change(event) != _Py_ACTIVATION_GOES_ON
-                         && in_use != 0 ? KEEPS_FRAMES : 0;
+        uint8_t frames = in_use != 0 && frames_follow(producers, event)
+                         ? KEEPS_FRAMES : 0;
         tools->called = ((on | local) & callbacks) | legacy
                         | (producers->keeps_frames ? frames : 0);
         tools->local = local & callbacks;
