@@ -571,10 +571,12 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
 
 int
 _PyForeignFrames_Fire(PyThreadState *tstate,
-                      enum _Py_activation_change change, PyObject *codelike,
-                      int offset, int lineno, uint8_t legacy_tools)
+                      enum _Py_activation_change change, uint8_t legacy_tools)
 {
     foreign_frames *frames = frames_of(tstate);
+    PyObject *codelike = frames->codelike;
+    int offset = frames->offset;
+    int lineno = frames->lineno;
     _PyInterpreterFrame *below = innermost_frame(tstate);
     while (frames->num_activations > 0
            && !is_alive(activation_at(frames, frames->num_activations - 1)))
@@ -830,6 +832,7 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     if (i < 0) {
         return -1;
     }
+    foreign_frames *frames = frames_of(tstate);
     /* What is released can drop the activation. */
     activation *a = activation_at(frames, i);
     PyFrameObject *frame = (PyFrameObject *)Py_XNewRef(a->frame);
