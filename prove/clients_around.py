@@ -1,0 +1,29 @@
+"""The Python code around clients_shapes.
+
+python clients_around.py [fail]: prints what the functions give; with an
+argument, an exception of theirs ends it.
+"""
+
+import sys
+
+import clients_shapes as shapes
+
+
+def callback(number):
+    doubled = number * 2
+    return doubled
+
+
+def main():
+    print(shapes.middle(1, callback))
+    print(shapes.recurse(2))
+    print(shapes.handling(1))
+    print(shapes.loop(4))
+    print(sum(shapes.numbers(2)))
+    print(shapes.Shape(2).area())
+    if len(sys.argv) > 1:
+        shapes.failing(1)
+
+
+if __name__ == "__main__":
+    main()
