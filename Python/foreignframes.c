@@ -8,7 +8,6 @@
 #include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
 #include "pycore_foreignframes.h"
 #include "pycore_frame.h"         // _PyInterpreterFrame
-#include "pycore_import.h"        // _PyImport_GetModuleAttrString()
 #include "pycore_interp.h"        // PyInterpreterState.ceval
 #include "pycore_long.h"          // _PyLong_GetOne()
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
@@ -264,9 +263,15 @@ set_locals(PyFrameObject *frame, PyObject *locals)
               ? Py_NewRef(frame->f_frame->f_locals) : PyDict_New();
     }
     PyObject *type = NULL, *layers = NULL;
-    if (own != NULL) {
-        type = _PyImport_GetModuleAttrString("collections", "ChainMap");
+    /* Interned, because the cache of types keeps what it is looked up with. */
+    PyObject *name = PyUnicode_InternFromString("ChainMap");
+    PyObject *module = name == NULL || own == NULL
+                       ? NULL : PyImport_ImportModule("collections");
+    if (module != NULL) {
+        type = PyObject_GetAttr(module, name);
     }
+    Py_XDECREF(module);
+    Py_XDECREF(name);
     if (type != NULL) {
         layers = PyObject_CallFunctionObjArgs(type, own, locals, NULL);
     }
