@@ -619,6 +619,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
     move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
         a->legacy_tools = legacy_tools;
+        a->is_traced = legacy_tools >> PY_MONITORING_SYS_TRACE_ID & 1;
     }
     else if (change == _Py_ACTIVATION_ENDS) {
         a->legacy_tools = 0;
@@ -759,8 +760,7 @@ _PyForeignFrames_OfEvent(PyThreadState *tstate)
     /* A debugger that came in mid-activation set it for the Python frames. */
     foreign_frames *frames = frames_of(tstate);
     if (frame->f_trace == NULL && frame->f_back != NULL
-        && !(activation_at(frames, i)->legacy_tools
-             & (1 << PY_MONITORING_SYS_TRACE_ID)))
+        && !activation_at(frames, i)->is_traced)
     {
         frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
     }
@@ -926,8 +926,11 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     }
     *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
     if (i >= 0) {
-        move(activation_at(frames, i), offset, *lineno);
+        activation_at(frames, i)->offset = offset;
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+        if (frame != NULL) {
+            set_place(frame, offset, *lineno);
+        }
     }
     else {
         frame = make_frame(tstate, codelike, code, below, NULL, NULL);

@@ -31,6 +31,7 @@ struct _Py_activation {
     int offset;
     int lineno;                     /* of the last LINE event, or 0 */
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
+    bool is_traced;                 /* sys.settrace()'s function got 'call' */
 };
 
 struct _Py_activations {
