@@ -1,7 +1,8 @@
-"""Tools and libraries from the package index, over a producer.
+"""Tools and libraries from the package index, over producers.
 
-coverage must not notice its events, and cProfile must count its calls right
-where greenlets switch.
+coverage must notice nothing of events in Python's files and all of foreign
+ones, cProfile must count calls right where greenlets switch, and debuggers
+must step through Cython as through Python.
 """
 
 from itertools import zip_longest
@@ -34,6 +35,13 @@ def check_clients(build, python):
                           f"reaches, the log is {log}")
     check_coverage(build, tool)
     check_greenlets(build, tool)
+    clients_covered.check_basic(build, tool,
+                                builder.build_example(build, python).resolve())
+    cython, python_twin = clients_twins.build_twins(build, tool)
+    clients_covered.check_cython(build, cython, python_twin)
+    clients_pdb.check_pdb(build, cython, python_twin)
+    clients_debugpy.check_debugpy(build, cython, python_twin)
+    clients_debugpy.check_numba(build, tool)
 
 
 def check_coverage(build, tool):

@@ -27,6 +27,15 @@ SESSIONS = {
                   False),
     "uncaught exception": (["raise LookupError(number)"], ["continue"], True),
 }
+# Through Numba's dispatcher: the lines with breakpoints, and the innermost
+# frames of the stops at them and at each step over from there.  The dispatcher
+# signals no line after the first one.
+NUMBA_BREAKPOINTS = "found = total(4)", "doubled = 2 * number"
+CALLING = ["@numba.jit(forceobj=True)", "found += calling(callback, 3)"]
+NUMBA_STOPS = (["found = total(4)"], ["found += total(5)"], CALLING[1:],
+               ["doubled = 2 * number", *CALLING],
+               ["return doubled", *CALLING], CALLING, CALLING[1:],
+               ["return found"], ["print(main())"])
 
 
 def check_debugpy(build, cython, python):
@@ -48,12 +57,41 @@ def check_debugpy(build, cython, python):
                            f"{len(found[1][0])} stops as in Python")
 
 
+def check_numba(build, tool):
+    """Debug a program of Numba's."""
+    log = build / "clients-debugpy.log"
+    text = [line.strip() for line in NUMBA_PROGRAM.read_text().splitlines()]
+    numbers = [text.index(line) + 1 for line in NUMBA_BREAKPOINTS]
+    for implementation, title in IMPLEMENTATIONS.items():
+        stops, status = clients_dap.debug(
+            command(tool, NUMBA_PROGRAM), build, log,
+            {NUMBA_PROGRAM: numbers}, ["next"],
+            PYDEVD_USE_CYTHON=implementation, NUMBA_ENABLE_SYS_MONITORING="1")
+        if status:
+            print_tail(log)
+            raise SeriesError(f"{NUMBA} under {DEBUGPY}, {title}: the exit "
+                              f"status is {status}")
+        lines = [[text[line - 1] for _, line, _ in stack]
+                 for _, stack in stops]
+        for number, expected in enumerate(NUMBA_STOPS):
+            found = lines[number][:len(expected)] if stops[number:] else None
+            if found != expected:
+                raise SeriesError(
+                    f"{NUMBA} under {DEBUGPY}, {title}: stop {number + 1} is "
+                    f"at {found}, not at {expected}")
+        say("clients", f"{DEBUGPY}, {title}, {NUMBA}: {len(stops)} stops")
+
+
+def command(tool, program, *arguments):
+    return [tool, "-m", "debugpy", "--listen", "{}", "--wait-for-client",
+            program, *arguments]
+
+
 def debug(twin, log, breakpoints, commands, arguments, implementation):
     """Return the stops of a session and the exit status."""
     stops, status = clients_dap.debug(
-        [twin.tool, "-m", "debugpy", "--listen", "{}", "--wait-for-client",
-         twin.program, *arguments], twin.folder, log, breakpoints, commands,
-        PYDEVD_USE_CYTHON=implementation, NUMBA_ENABLE_SYS_MONITORING="1")
+        command(twin.tool, twin.program, *arguments), twin.folder, log,
+        breakpoints, commands, PYDEVD_USE_CYTHON=implementation)
     return [(reason, show_stack(stack)) for reason, stack in stops], status
 
 
@@ -63,7 +101,7 @@ def show_stack(stack):
     for path, line, function in stack:
         path = Path(path)
         if path.stem in (clients_twins.SOURCE.stem,
-                         clients_twins.PROGRAM.stem, NUMBA_PROGRAM.stem):
+                         clients_twins.PROGRAM.stem):
             # Cython's own traceback entries have the module in the name.
             shown.append(f"{path.stem}:{line} {function.split('.')[-1]}")
     return shown

@@ -32,13 +32,15 @@ class Twin:
         shutil.copy(SOURCE, self.module)
         shutil.copy(PROGRAM, folder)
 
-    def run(self, command, log, commands="", **environment):
-        """Run a command with its output in a log; return its exit status."""
-        with open(log, "wb") as file:
-            return subprocess.run(
-                command, cwd=self.folder, input=commands.encode(),
-                stdout=file, stderr=subprocess.STDOUT,
-                env=clean_environment(**environment)).returncode
+
+def run_in(folder, command, log, commands="", **environment):
+    """Run a command in a folder, with its output in a log; return its exit
+    status."""
+    with open(log, "wb") as file:
+        return subprocess.run(
+            command, cwd=folder, input=commands.encode(), stdout=file,
+            stderr=subprocess.STDOUT,
+            env=clean_environment(**environment)).returncode
 
 
 def build_twins(build, tool):
@@ -46,8 +48,8 @@ def build_twins(build, tool):
     build = build.resolve()
     cython = Twin(build / "clients-cython", ".pyx", tool)
     log = build / "clients-cython.log"
-    if cython.run([tool.with_name("cythonize"), "-i", cython.module.name], log,
-                  CFLAGS=CFLAGS):
+    if run_in(cython.folder, [tool.with_name("cythonize"), "-i",
+                              cython.module.name], log, CFLAGS=CFLAGS):
         print_tail(log)
         raise SeriesError(f"{CYTHON} failed, the log is {log}")
     return cython, Twin(build / "clients-python", ".py", tool)
