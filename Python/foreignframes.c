@@ -8,7 +8,6 @@
 #include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
 #include "pycore_foreignframes.h"
 #include "pycore_frame.h"         // _PyInterpreterFrame
-#include "pycore_import.h"        // _PyImport_GetModuleAttrString()
 #include "pycore_interp.h"        // PyInterpreterState.ceval
 #include "pycore_long.h"          // _PyLong_GetOne()
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
@@ -264,9 +263,15 @@ set_locals(PyFrameObject *frame, PyObject *locals)
               ? Py_NewRef(frame->f_frame->f_locals) : PyDict_New();
     }
     PyObject *type = NULL, *layers = NULL;
-    if (own != NULL) {
-        type = _PyImport_GetModuleAttrString("collections", "ChainMap");
+    /* Interned, because the cache of types keeps what it is looked up with. */
+    PyObject *name = PyUnicode_InternFromString("ChainMap");
+    PyObject *module = name == NULL || own == NULL
+                       ? NULL : PyImport_ImportModule("collections");
+    if (module != NULL) {
+        type = PyObject_GetAttr(module, name);
     }
+    Py_XDECREF(module);
+    Py_XDECREF(name);
     if (type != NULL) {
         layers = PyObject_CallFunctionObjArgs(type, own, locals, NULL);
     }
@@ -428,7 +433,13 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         {
             oldest++;
         }
-        return drop(tstate, oldest);
+        if (drop(tstate, oldest) < 0) {
+            return -1;
+        }
+        /* A legacy tool that got 'return' may have switched off all. */
+        if (frames->num_activations < frames->allocated) {
+            return 0;
+        }
     }
     if (frames->num_activations < frames->allocated) {
         return 0;
@@ -471,6 +482,21 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
     return frames->num_activations - 1;
 }
 
+/* Make the frame of an activation; what that runs may drop the activation. */
+static PyFrameObject *
+make_activation_frame(PyThreadState *tstate, activation *a)
+{
+    PyObject *codelike = Py_NewRef(a->codelike);
+    PyObject *globals = Py_XNewRef(a->globals);
+    PyObject *locals = Py_XNewRef(a->locals);
+    PyFrameObject *frame = make_frame(tstate, codelike, NULL, a->below,
+                                      globals, locals);
+    Py_XDECREF(locals);
+    Py_XDECREF(globals);
+    Py_DECREF(codelike);
+    return frame;
+}
+
 /* Return the frame object of an activation, borrowed, made if need be, or NULL
    with an exception set. */
 static PyFrameObject *
@@ -479,40 +505,40 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
     foreign_frames *frames = frames_of(tstate);
     PyObject *codelike = Py_NewRef(activation_at(frames, last)->codelike);
     _PyInterpreterFrame *below = activation_at(frames, last)->below;
-    PyFrameObject *back = activation_at(frames, last)->below_frame;
+    PyObject *back = Py_XNewRef(activation_at(frames, last)->below_frame);
+    PyFrameObject *frame = NULL;
     int what = stop_events(tstate);
     /* From the oldest on, so that each has its f_back. */
-    for (Py_ssize_t i = 0; i <= last && i < frames->num_activations; i++) {
+    for (Py_ssize_t i = 0; i <= last; i++) {
         activation *a = activation_at(frames, i);
         if (a->below != below || !is_alive(a)) {
             continue;
         }
         if (a->frame == NULL) {
-            PyFrameObject *made = make_frame(tstate, a->codelike, NULL, below,
-                                             a->globals, a->locals);
-            /* That can have run anything. */
-            if (made == NULL || last >= frames->num_activations
+            frame = make_activation_frame(tstate, a);
+            if (frame == NULL || last >= frames->num_activations
                 || activation_at(frames, last)->codelike != codelike
                 || activation_at(frames, i)->frame != NULL)
             {
-                Py_XDECREF(made);
-                back = NULL;
+                Py_CLEAR(frame);
                 break;
             }
             a = activation_at(frames, i);
-            set_place(made, a->offset, a->lineno);
-            made->f_back = (PyFrameObject *)Py_XNewRef(back);
-            a->frame = made;
+            set_place(frame, a->offset, a->lineno);
+            frame->f_back = (PyFrameObject *)Py_XNewRef(back);
+            a->frame = frame;
         }
-        back = a->frame;
+        frame = a->frame;
+        Py_XSETREF(back, Py_NewRef(frame));
     }
     allow_events(tstate, what);
-    if (back == NULL && !PyErr_Occurred()) {
+    if (frame == NULL && !PyErr_Occurred()) {
         PyErr_Format(PyExc_RuntimeError, "the activation of %R ended while "
                      "its frame was made", codelike);
     }
+    Py_XDECREF(back);
     Py_DECREF(codelike);
-    return back;
+    return frame;
 }
 
 /* ------ Events ------ */
@@ -550,10 +576,12 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
 
 int
 _PyForeignFrames_Fire(PyThreadState *tstate,
-                      enum _Py_activation_change change, PyObject *codelike,
-                      int offset, int lineno, uint8_t legacy_tools)
+                      enum _Py_activation_change change, uint8_t legacy_tools)
 {
     foreign_frames *frames = frames_of(tstate);
+    PyObject *codelike = frames->codelike;
+    int offset = frames->offset;
+    int lineno = frames->lineno;
     _PyInterpreterFrame *below = innermost_frame(tstate);
     while (frames->num_activations > 0
            && !is_alive(activation_at(frames, frames->num_activations - 1)))
@@ -591,6 +619,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
     move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
         a->legacy_tools = legacy_tools;
+        a->is_traced = legacy_tools >> PY_MONITORING_SYS_TRACE_ID & 1;
     }
     else if (change == _Py_ACTIVATION_ENDS) {
         a->legacy_tools = 0;
@@ -731,8 +760,7 @@ _PyForeignFrames_OfEvent(PyThreadState *tstate)
     /* A debugger that came in mid-activation set it for the Python frames. */
     foreign_frames *frames = frames_of(tstate);
     if (frame->f_trace == NULL && frame->f_back != NULL
-        && !(activation_at(frames, i)->legacy_tools
-             & (1 << PY_MONITORING_SYS_TRACE_ID)))
+        && !activation_at(frames, i)->is_traced)
     {
         frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
     }
@@ -809,23 +837,33 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     if (i < 0) {
         return -1;
     }
-    activation *a = &frames_of(tstate)->activations->items[i];
-    PyFrameObject *frame = a->frame;
+    foreign_frames *frames = frames_of(tstate);
+    /* What is released can drop the activation. */
+    activation *a = activation_at(frames, i);
+    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef(a->frame);
+    PyObject *old_globals = NULL, *old_locals = NULL;
     if (globals != NULL) {
-        if (frame != NULL) {
-            set_globals(frame, globals);
-        }
-        Py_XSETREF(a->globals, Py_NewRef(globals));
+        old_globals = a->globals;
+        a->globals = Py_NewRef(globals);
+    }
+    if (locals != NULL) {
+        old_locals = a->locals;
+        a->locals = Py_NewRef(locals);
     }
     int err = 0;
-    if (locals != NULL) {
-        Py_XSETREF(a->locals, Py_NewRef(locals));
-        if (frame != NULL) {
-            int what = stop_events(tstate);
-            err = set_locals(frame, locals);
-            allow_events(tstate, what);
+    if (frame != NULL) {
+        int what = stop_events(tstate);
+        if (globals != NULL) {
+            set_globals(frame, globals);
         }
+        if (locals != NULL) {
+            err = set_locals(frame, locals);
+        }
+        allow_events(tstate, what);
     }
+    Py_XDECREF(old_globals);
+    Py_XDECREF(old_locals);
+    Py_XDECREF(frame);
     return err;
 }
 
@@ -839,8 +877,6 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     foreign_frames *frames = frames_of(tstate);
     PyObject *filename = NULL, *code = NULL;
     PyFrameObject *frame = NULL;
-    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
-                               codelike);
     PyCodeLocation location = {-1, -1, -1, -1};
     if (!PyCode_Check(codelike)
         && _PyCodeLike_GetLocation(codelike, offset, &filename,
@@ -855,6 +891,9 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     if (code == NULL) {
         goto done;
     }
+    /* What was run till here can have dropped any. */
+    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
+                               codelike);
     int unit_offset = offset;
     bool is_exact;
     int unit = find_unit((PyCodeObject *)code, offset, *lineno, &is_exact);
@@ -887,8 +926,11 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     }
     *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
     if (i >= 0) {
-        move(activation_at(frames, i), offset, *lineno);
+        activation_at(frames, i)->offset = offset;
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+        if (frame != NULL) {
+            set_place(frame, offset, *lineno);
+        }
     }
     else {
         frame = make_frame(tstate, codelike, code, below, NULL, NULL);

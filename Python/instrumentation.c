@@ -669,19 +669,14 @@ new_number(PyThreadState *tstate, int number)
     return obj;
 }
 
-/* Have the activations that the thread keeps follow an event.  Return the tools
-   to be called, or -1 with an exception set on failure. */
+/* Have the activations that the thread keeps follow the event.  Return the
+   tools to be called, or -1 with an exception set on failure. */
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
-follow_event(PyThreadState *tstate, int event, PyObject *codelike,
-             int offset, int lineno, uint8_t tools, bool is_nested)
+follow_event(PyThreadState *tstate, int event, uint8_t tools)
 {
-    if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
-        return -1;
-    }
     tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
-    if (tstate->interp->producers.keeps_frames
-        && _PyForeignFrames_Fire(tstate, activation_change(event), codelike,
-                                 offset, lineno, tools & LEGACY_TOOLS) < 0)
+    if (_PyForeignFrames_Fire(tstate, activation_change(event),
+                              tools & LEGACY_TOOLS) < 0)
     {
         return -1;
     }
@@ -689,14 +684,10 @@ follow_event(PyThreadState *tstate, int event, PyObject *codelike,
 }
 
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
-end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
-                   bool is_nested)
+end_followed_event(PyThreadState *tstate, int event, PyObject *codelike)
 {
     if (activation_change(event) == _Py_ACTIVATION_ENDS) {
         _PyForeignFrames_End(tstate, codelike);
-    }
-    if (is_nested) {
-        ((_PyThreadStateImpl *)tstate)->foreign_frames.codelike = NULL;
     }
 }
 
@@ -721,16 +712,19 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     }
     PyInterpreterState *interp = tstate->interp;
     uint8_t tools = what & 0xff;
-    int lineno = what >> 8 == PY_MONITORING_EVENT_LINE ? (int)(intptr_t)arg3
-                                                       : 0;
-    int number = what >> 8 == PY_MONITORING_EVENT_LINE ? lineno : offset;
-    fired_event e = {
-        .args = {NULL, codelike, NULL, arg3, arg4},
-        .state = state,
-        .tools = &interp->producers.events[what >> 8],
-        .number = number,
-    };
-    int event = e.tools->event;
+    int event = what >> 8;
+    int lineno = 0;
+    int number = offset;
+    if (event == PY_MONITORING_EVENT_LINE) {
+        number = lineno = (int)(intptr_t)arg3;
+    }
+    fired_event e;
+    e.args[1] = codelike;
+    e.args[3] = arg3;
+    e.args[4] = arg4;
+    e.state = state;
+    e.tools = &interp->producers.events[event];
+    e.number = number;
     struct _Py_foreign_frames *frames =
         &((_PyThreadStateImpl *)tstate)->foreign_frames;
     PyObject *pending = tstate->current_exception;
@@ -740,6 +734,13 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     int old_what = tstate->what_event;
     int err = -1;
     tstate->current_exception = NULL;
+    if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
+        goto done;
+    }
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->offset = offset;
+    frames->lineno = lineno;
     e.args[2] = is_nested ? NULL : ready_number(tstate, number);
     if (e.args[2] == NULL) {
         e.args[2] = made = new_number(tstate, number);
@@ -756,16 +757,11 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     tstate->tracing++;
     tstate->what_event = _Py_FOREIGN_EVENT;
     err = 0;
-    if (interp->producers.keeps_frames || is_nested) {
-        int followed = follow_event(tstate, event, codelike, offset, lineno,
-                                    tools, is_nested);
+    if (interp->producers.keeps_frames) {
+        int followed = follow_event(tstate, event, tools);
         tools = followed < 0 ? 0 : followed;
         err = followed < 0 ? -1 : 0;
     }
-    frames->codelike = codelike;
-    frames->current_frame = tstate->current_frame;
-    frames->offset = offset;
-    frames->lineno = lineno;
     while (tools != 0 && err == 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;
@@ -792,12 +788,15 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             leave_callback(tstate, NULL);
         }
     }
-    if (frames->num_activations > 0 || is_nested) {
-        end_followed_event(tstate, event, codelike, is_nested);
+    if (frames->num_activations > 0) {
+        end_followed_event(tstate, event, e.args[1]);
     }
     tstate->what_event = old_what;
     tstate->tracing--;
 done:
+    if (is_nested) {
+        frames->codelike = NULL;
+    }
     Py_XDECREF(made);
     Py_XDECREF(stop);
     return end_event(tstate, pending, err);
@@ -1048,9 +1047,6 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
     {
         return refuse_event(state, codelike, offset, number, event);
     }
-    if (is_line) {
-        arg3 = line_as_argument(lineno);
-    }
     vectorcallfunc *vectorcall =
         FT_ATOMIC_LOAD_PTR_RELAXED(event_tools->vectorcall);
     if (vectorcall != NULL) {
@@ -1069,6 +1065,9 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
                                    event_tools);
         }
     }
+    /* Of LINE the offset is needed only if there is something to call: in
+       memory it takes no register from looking that up, 2 instructions. */
+    volatile int32_t kept_offset = offset;
     /* Atomic, so that this is not merged with the load above, and what that
        gave is kept in no register. */
     uint8_t tools;
@@ -1097,7 +1096,9 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
                  || FT_ATOMIC_LOAD_PTR_RELAXED(
                         ((PyCodeObject *)codelike)->_co_monitoring) != NULL)
         {
-            return call_local_tools(state, codelike, offset, arg3, arg4,
+            return call_local_tools(state, codelike, kept_offset,
+                                    is_line ? line_as_argument(lineno) : arg3,
+                                    arg4,
                                     what_to_call(tools, event));
         }
         tools &= ~event_tools->local | local;
@@ -1105,7 +1106,8 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
             return 0;
         }
     }
-    return call_tools(state, codelike, offset, arg3, arg4,
+    return call_tools(state, codelike, kept_offset,
+                      is_line ? line_as_argument(lineno) : arg3, arg4,
                       what_to_call(tools, event));
 }
 

@@ -31,6 +31,7 @@ struct _Py_activation {
     int offset;
     int lineno;                     /* of the last LINE event, or 0 */
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
+    bool is_traced;                 /* sys.settrace()'s function got 'call' */
 };
 
 struct _Py_activations {
@@ -44,9 +45,8 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
-    /* The event whose callback runs, or ran last, as far as no activation is
-       kept for it: only for the first look is it needed.  The code-like is
-       borrowed from the producer, and NULL if there is no such event. */
+    /* The event whose callback runs, or ran last.  The code-like is borrowed
+       from the producer, and NULL if there is no such event. */
     PyObject *codelike;
     struct _PyInterpreterFrame *current_frame;
     int offset;
@@ -68,12 +68,13 @@ enum _Py_activation_change {
     _Py_ACTIVATION_ENDS,
 };
 
-/* An event is fired, and activations are kept: find or make its own, and drop
-   those that must have ended.  legacy_tools are the tools that get 'call' if
-   the activation begins.  Return -1 with an exception set on failure. */
-extern int _PyForeignFrames_Fire(
-    PyThreadState *tstate, enum _Py_activation_change change,
-    PyObject *codelike, int offset, int lineno, uint8_t legacy_tools);
+/* The event of the thread is fired, and activations are kept: find or make its
+   own, and drop those that must have ended.  legacy_tools are the tools that
+   get 'call' if the activation begins.  Return -1 with an exception set on
+   failure. */
+extern int _PyForeignFrames_Fire(PyThreadState *tstate,
+                                 enum _Py_activation_change change,
+                                 uint8_t legacy_tools);
 
 /* An event that ends an activation has been fired: drop it. */
 extern void _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike);

@@ -142,7 +142,7 @@ class PdbTest(unittest.TestCase):
              '-> raise LookupError("nothing there")'])
         self.assertEqual(replies[3],
                          "> fail.bas(3)MAIN()\n-> 30 CALL FAIL(N) INTO M")
-        self.assertIn(">>\t30 CALL FAIL(N) INTO M", replies[4])
+        self.assertIn("->\t30 CALL FAIL(N) INTO M", replies[4])
         self.assertIn("driver.py(24)main()", replies[5])
 
 

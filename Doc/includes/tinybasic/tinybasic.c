@@ -137,38 +137,6 @@ set_location(Program *program, int lineno, const char *line, const char *text)
 
 static int run_next_statement(Run *run);
 
-/* [traceback] */
-/* Add the current location to the traceback of the pending exception.  That
- * takes a frame, which never runs. */
-static void
-add_traceback(Run *run)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *next = PyException_GetTraceback(exc);
-    PyObject *globals = PyDict_New(), *frame = NULL, *traceback = NULL;
-    if (globals != NULL) {
-        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
-                                        (PyCodeObject *)run->code, globals,
-                                        NULL);
-    }
-    if (frame != NULL) {
-        traceback = PyObject_CallFunction(
-            (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
-            frame, PyCode_LOCATION_OFFSET(run->at),
-            run->program->locations[run->at].lineno);
-    }
-    if (traceback != NULL) {
-        (void)PyException_SetTraceback(exc, traceback);
-    }
-    /* Better the exception without this location than another one. */
-    PyErr_SetRaisedException(exc);
-    Py_XDECREF(traceback);
-    Py_XDECREF(frame);
-    Py_XDECREF(globals);
-    Py_XDECREF(next);
-}
-/* [traceback end] */
-
 /* [scope] */
 /* Run the main program, or a subroutine up to its RETURN.
  *
@@ -193,6 +161,12 @@ run_scope(Run *run, int32_t first)
     run->at = run->next_at = first;
     int result = PyMonitoring_FirePyStartEvent(
         &states[ON_PY_START], code, PyCode_LOCATION_OFFSET(first));
+    if (result == 0) {
+        /* For debuggers.  All variables of BASIC are global; f_globals stays
+         * what the interpreter makes of it. */
+        result = PyMonitoring_SetFrameNamespaces(
+            &states[ON_PY_START], code, NULL, run->variables);
+    }
     while (result == 0 && !run->is_returning && !run->is_ending) {
         result = run_next_statement(run);
     }
@@ -206,14 +180,14 @@ run_scope(Run *run, int32_t first)
         /* Like Python code, each scope that an exception goes through reports
          * it.  If a callback raises, its exception replaces the pending one,
          * and this statement is where that one comes from. */
-        add_traceback(run);
+        (void)PyMonitoring_AddTraceback(code, offset, 0);
         if (PyMonitoring_FireRaiseEvent(&states[ON_RAISE], code, offset) < 0) {
-            add_traceback(run);
+            (void)PyMonitoring_AddTraceback(code, offset, 0);
         }
         if (PyMonitoring_FirePyUnwindEvent(&states[ON_PY_UNWIND], code,
                                            offset) < 0)
         {
-            add_traceback(run);
+            (void)PyMonitoring_AddTraceback(code, offset, 0);
         }
     }
     run->code = caller;

@@ -1,0 +1,1414 @@
+"""The frames of code that is not bytecode, and who sees them."""
+
+import bdb
+import cProfile
+import collections
+import contextlib
+import gc
+import inspect
+import io
+import linecache
+import operator
+import pdb
+import profile
+import pstats
+import random
+import re
+import sys
+import textwrap
+import threading
+import trace
+import traceback
+import types
+import unittest
+import weakref
+from functools import partial
+from test.support import import_helper
+from .monitoring_support import (E, EXCEPTION_EVENTS, IDS, OTHER_TOOL, TOOL,
+                                 MonitoringTestCase, Plain, make_codelikes,
+                                 make_function, make_producer, monitoring)
+
+_testcapi = import_helper.import_module("_testcapi")
+
+FILENAME = "foreign.src"
+
+
+class Template(types.CodeLike):
+    """A code-like with locations: (line, end line, column, end column)."""
+
+    def __init__(self, name, firstlineno, *positions, filename=FILENAME):
+        self.co_name = name
+        self.co_qualname = f"template.{name}"
+        self.co_filename = filename
+        self.co_firstlineno = firstlineno
+        self.positions = positions
+
+    co_name = co_qualname = co_filename = co_firstlineno = None
+
+    def co_positions(self):
+        return iter(self.positions)
+
+
+def lines_of(*linenos):
+    """Locations of whole lines."""
+    return tuple((lineno, lineno, 0, 4) for lineno in linenos)
+
+
+def walk(frame):
+    """The frames from one on, by f_back."""
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def walk_by_depth(depth):
+    """The frames from sys._getframe(depth) of the caller on."""
+    frames = []
+    while True:
+        try:
+            frames.append(sys._getframe(depth + 1))
+        except ValueError:
+            return frames
+        depth += 1
+
+
+def names_of(frames, until):
+    """The names of the code of frames, up to a Python function."""
+    names = []
+    for frame in frames:
+        names.append(frame.f_code.co_name)
+        if frame.f_code is until.__code__:
+            return names
+    raise AssertionError(f"{until} is not in {names}")
+
+
+class FrameTestCase(MonitoringTestCase):
+
+    def look_at(self, codelikes, look, *names):
+        """Have a tool call look(frame) with the frame of the callback's
+        caller, in events with the given names of the code-likes."""
+        ids = set(map(id, codelikes))
+
+        def register(name):
+            def callback(code, *args):
+                if id(code) in ids:
+                    look(sys._getframe(1))
+            monitoring.register_callback(TOOL, getattr(E, name), callback)
+
+        for name in names:
+            register(name)
+        monitoring.set_events(TOOL, sum(getattr(E, name) for name in names))
+
+
+def foreign(codelike, *actions, line=None, value=None, **kwargs):
+    """A producer that signals its start and end around the actions."""
+    first = (("LINE", 0, line),) if line is not None else ()
+    return make_producer(codelike, ("PY_START", 0), *first, *actions,
+                         ("PY_RETURN", 0, value),
+                         failed=(("RAISE", 0), ("PY_UNWIND", 0)), **kwargs)
+
+
+class TestAttributes(FrameTestCase):
+
+    def first_frame(self, codelike, *actions, name="LINE"):
+        """The frame in the first event of a name."""
+        frames = []
+        self.look_at([codelike], frames.append, name)
+        make_producer(codelike, ("PY_START", 0), *actions,
+                      ("PY_RETURN", 0, None))()
+        return frames[0]
+
+    def test_code_objects(self):
+        for kind, codelike in make_codelikes().items():
+            with self.subTest(kind):
+                frame = self.first_frame(codelike, ("LINE", 0, 7))
+                self.assertIsInstance(frame, types.FrameType)
+                if isinstance(codelike, types.CodeType):
+                    self.assertIs(frame.f_code, codelike)
+                else:
+                    self.assertEqual(frame.f_code.co_name, codelike.co_name)
+                    self.assertEqual(frame.f_code.co_filename,
+                                     codelike.co_filename)
+                    self.assertEqual(frame.f_code.co_firstlineno,
+                                     codelike.co_firstlineno)
+                self.assertEqual(frame.f_lineno, 7)
+                again = self.first_frame(codelike, ("LINE", 0, 8))
+                self.assertIsNot(again, frame)
+                self.assertIs(again.f_code, frame.f_code)
+
+    def test_code_object_of_template(self):
+        positions = (3, 3, 1, 5), (4, 6, None, None), (None,) * 4
+        codelike = Template("page", 3, *positions)
+        frame = self.first_frame(codelike, ("LINE", 0, 3))
+        code = frame.f_code
+        self.assertEqual(code.co_qualname, "template.page")
+        self.assertEqual(list(code.co_positions())[:3], list(positions))
+
+    def test_code_object_dies_with_the_codelike(self):
+        codelike = Plain()
+        ref = weakref.ref(self.first_frame(codelike, ("LINE", 0, 3)).f_code)
+        monitoring.set_events(TOOL, 0)
+        gc.collect()
+        self.assertIsNotNone(ref())
+        monitoring.register_callback(TOOL, E.LINE, None)
+        del codelike
+        gc.collect()
+        # What is kept for code-likes that died goes when it is looked for.
+        monitoring.restart_events()
+        self.assertIsNone(ref())
+
+    def test_codelike_without_weak_references(self):
+        codelike = _testcapi.CodeLike(0, "strong", FILENAME, 5)
+        frames = []
+        self.look_at([codelike], frames.append, "PY_START", "PY_RETURN")
+        foreign(codelike)()
+        self.assertIs(frames[0], frames[1])
+        self.assertEqual(frames[0].f_code.co_name, "strong")
+        self.assertEqual(frames[0].f_code.co_filename, FILENAME)
+        self.assertEqual(frames[0].f_lineno, 5)
+
+    def test_missing_and_wrong_attributes(self):
+        class Bare:
+            pass
+
+        frame = self.first_frame(Bare(), ("LINE", 0, 3))
+        self.assertEqual(frame.f_code.co_name, "<unknown>")
+        self.assertEqual(frame.f_code.co_filename, "<unknown>")
+        for name, value in (("co_name", 3), ("co_filename", b"x"),
+                            ("co_firstlineno", "x"), ("co_qualname", ()),
+                            ("co_positions", lambda: 3),
+                            ("co_positions", lambda: [3]),
+                            ("co_positions", lambda: [(1, 2, 3)]),
+                            ("co_positions", lambda: [(1, 2, 3, "x")])):
+            with self.subTest(name=name, value=value):
+                codelike = Bare()
+                setattr(codelike, name, value)
+                with self.assertRaises(TypeError):
+                    self.first_frame(codelike, ("LINE", 0, 3))
+                monitoring.set_events(TOOL, 0)
+
+    def places(self, codelike, *actions):
+        """(f_lineno, f_lasti) in the callback of each action's event."""
+        seen = []
+
+        def look(frame):
+            seen.append((frame.f_lineno, frame.f_lasti))
+            # What traceback shows agrees.
+            self.assertEqual(traceback.extract_stack(frame)[-1].lineno,
+                             frame.f_lineno)
+            self.assertEqual(inspect.getframeinfo(frame).lineno,
+                             frame.f_lineno)
+            lineno = [*frame.f_code.co_positions()][frame.f_lasti // 2][0]
+            self.assertIn(lineno, (None, frame.f_lineno))
+
+        self.look_at([codelike], look, *{action[0] for action in actions})
+        make_producer(codelike, *actions)()
+        monitoring.set_events(TOOL, 0)
+        return seen
+
+    def test_lines_and_offsets(self):
+        codelike = Template("page", 10, *lines_of(10, 11, 11, 12),
+                            (None,) * 4)
+        positions = [tuple(-1 if number is None else number for number in p)
+                     for p in codelike.positions]
+        for codelike in codelike, _testcapi.code_newwithlocations(
+                FILENAME, "page", "page", 10, positions):
+            found = self.places(
+                codelike, ("PY_START", 0), ("BRANCH", 2, 4), ("BRANCH", 6, 4),
+                ("LINE", 4, 11), ("BRANCH", 2, 4), ("BRANCH", 6, 4),
+                ("LINE", 6, 12), ("PY_RETURN", 8, None))
+            self.assertEqual(found, [
+                (10, 0), (11, 2), (12, 6), (11, 4), (11, 2),
+                # Of another line than that which LINE said.
+                (11, 8), (12, 6), (12, 8)])
+
+    def test_offsets_that_count_otherwise(self):
+        codelike = Template("page", 10, *lines_of(10, 11))
+        end = 4
+        self.assertEqual(
+            self.places(codelike, ("PY_START", 1), ("LINE", 3, 11),
+                        ("BRANCH", 1000, 0), ("BRANCH", 2, 0),
+                        ("LINE", 2**31 - 1, 2**31 - 1)),
+            [(10, end), (11, end), (11, end), (11, 2), (2**31 - 1, end)])
+
+    def test_offsets_without_locations(self):
+        found = self.places(Plain(), ("PY_START", 0), ("LINE", 0, 5),
+                            ("LINE", 6, 1))
+        self.assertEqual([line for line, _ in found], [1, 5, 1])
+
+    def test_coverage_can_read_the_bytecode(self):
+        # It looks whether a call is that of a generator that goes on, and a
+        # return one that yields.
+        for kind, codelike in make_codelikes().items():
+            for offset in 0, 2, 1001:
+                with self.subTest(kind, offset=offset):
+                    frame = self.first_frame(codelike, ("LINE", offset, 7))
+                    self.assertGreaterEqual(frame.f_lasti, 0)
+                    self.assertLess(frame.f_lasti,
+                                    len(frame.f_code.co_code))
+
+    def test_line_of_a_kept_frame(self):
+        frames = []
+        codelike = Plain()
+        self.look_at([codelike], frames.append, "LINE")
+        foreign(codelike, ("LINE", 0, 3), ("LINE", 0, 4))()
+        self.assertIs(*frames)
+        self.assertEqual(frames[0].f_lineno, 4)
+
+    def test_line_cannot_be_set(self):
+        codelike = Plain()
+        kept = []
+
+        def set_line(frame):
+            with self.assertRaises(ValueError):
+                frame.f_lineno = 3
+            with self.assertRaises((ValueError, AttributeError)):
+                del frame.f_lineno
+
+        def look(frame):
+            kept.append(frame)
+            set_line(frame)
+            # Nor of the Python frame.
+            set_line(frame.f_back)
+
+        names = {"LINE", "PY_START", "PY_RETURN", "RAISE", "PY_UNWIND"}
+        self.look_at([codelike], look, *names)
+
+        def fail():
+            raise LookupError
+
+        foreign(codelike, line=3)()
+        with self.assertRaises(LookupError):
+            foreign(codelike, fail, line=3)()
+        self.assertEqual(len(kept), 7)
+        for frame in kept:
+            set_line(frame)
+            self.assertEqual(frame.f_lineno, 3)
+
+        # In a callback for a line of bytecode it can be set, of that frame.
+        def python():
+            a = 1
+            return a
+
+        def callback(code, line):
+            if code is python.__code__:
+                lines.append(line)
+                set_line(kept[0])
+                if len(lines) == 2:
+                    sys._getframe(1).f_lineno = lines[0]
+
+        lines = []
+        monitoring.register_callback(TOOL, E.LINE, callback)
+        monitoring.set_events(TOOL, E.LINE)
+        python()
+        monitoring.set_events(TOOL, 0)
+        self.assertEqual([line - lines[0] for line in lines], [0, 1, 1])
+
+    def test_line_cannot_be_set_by_a_trace_function(self):
+        codelike = Plain()
+        failures = []
+
+        def tracer(frame, event, arg):
+            if frame.f_code.co_name == codelike.co_name:
+                try:
+                    frame.f_lineno = 3
+                except ValueError:
+                    failures.append(event)
+            return tracer
+
+        producer = foreign(codelike, line=3)
+        sys.settrace(tracer)
+        producer()
+        sys.settrace(None)
+        self.assertEqual(failures, ["call", "line", "return"])
+
+    def test_clear(self):
+        codelike = Plain()
+        kept = []
+
+        def look(frame):
+            kept.append(frame)
+            for running in walk(frame):
+                with self.assertRaises(RuntimeError):
+                    running.clear()
+
+        self.look_at([codelike], look, "LINE")
+        variables = {"a": 1}
+        foreign(codelike, ("namespaces", None, variables), ("LINE", 0, 3),
+                make_producer(codelike, ("LINE", 0, 4)), ("LINE", 0, 5))()
+        for frame in kept:
+            frame.clear()
+            frame.clear()
+            self.assertEqual(frame.f_lineno, frame.f_lineno)
+            repr(frame)
+        self.assertEqual(variables, {"a": 1})
+
+    def test_trace_attributes(self):
+        frame = self.first_frame(Plain(), ("LINE", 0, 7))
+        self.assertIsNone(frame.f_trace)
+        frame.f_trace = print
+        self.assertIs(frame.f_trace, print)
+        del frame.f_trace
+        for codelike in make_codelikes().values():
+            frame = self.first_frame(codelike, ("LINE", 0, 7))
+            self.assertTrue(frame.f_trace_lines)
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            self.assertFalse(frame.f_trace_lines)
+            self.assertIn(f"line 7, code {frame.f_code.co_name}", repr(frame))
+
+    def test_garbage(self):
+        # A cycle through a foreign frame is found.
+        frame = self.first_frame(Plain(), ("LINE", 0, 7))
+        monitoring.set_events(TOOL, 0)
+        monitoring.register_callback(TOOL, E.LINE, None)
+
+        class Thing:
+            pass
+
+        thing = Thing()
+        thing.frame = frame
+        frame.f_locals["thing"] = thing
+        ref = weakref.ref(thing)
+        del thing, frame
+        gc.collect()
+        self.assertIsNone(ref())
+
+
+class TestNamespaces(FrameTestCase):
+
+    def test_defaults(self):
+        codelike = Template("page", 1)
+        frames = []
+        self.look_at([codelike], frames.append, "PY_START")
+        foreign(codelike)()
+        frame = frames[0]
+        self.assertEqual(frame.f_globals, {
+            "__name__": __name__, "__file__": FILENAME,
+            "__builtins__": frame.f_builtins})
+        self.assertEqual(dict(frame.f_locals), {})
+        self.assertIs(frame.f_builtins, frame.f_back.f_builtins)
+        self.assertEqual(eval("len('abc')", frame.f_globals, frame.f_locals),
+                         3)
+
+    def test_what_the_producer_says(self):
+        codelike = Plain()
+        for look_first in False, True:
+            with self.subTest(look_first=look_first):
+                frames = []
+                names = {"LINE"} | ({"PY_START"} if look_first else set())
+                self.look_at([codelike], frames.append, *names)
+                namespace = {"g": 1}
+                variables = types.MappingProxyType({"a": 2})
+                foreign(codelike, ("namespaces", namespace, variables),
+                        ("LINE", 0, 5))()
+                frame = frames[-1]
+                self.assertIs(frame.f_globals, namespace)
+                self.assertEqual(dict(frame.f_locals), {"a": 2})
+                self.assertEqual(eval("a + g", frame.f_globals,
+                                      frame.f_locals), 3)
+
+    def test_null_leaves_what_was(self):
+        codelike = Plain()
+        frames = []
+        self.look_at([codelike], frames.append, "LINE")
+        first, second = {"g": 1}, {"g": 2}
+        seen = []
+
+        def look():
+            seen.append((frames[-1].f_globals["g"], *frames[-1].f_locals))
+
+        foreign(codelike, ("namespaces", first, {"a": 1}), ("LINE", 0, 3),
+                look, ("namespaces", None, {"b": 1}), ("LINE", 0, 4), look,
+                ("namespaces", second, None), ("LINE", 0, 5), look,
+                ("namespaces", None, None), ("LINE", 0, 6), look)()
+        self.assertEqual(seen, [(1, "a"), (1, "b"), (2, "b"), (2, "b")])
+
+    def test_live_variables(self):
+        codelike = Plain()
+        seen = []
+        variables = {}
+        self.look_at([codelike], lambda frame: seen.append(
+            dict(frame.f_locals)), "LINE")
+        foreign(codelike, ("namespaces", None, variables), ("LINE", 0, 3),
+                lambda: variables.update(a=1), ("LINE", 0, 4),
+                lambda: variables.clear(), ("LINE", 0, 5))()
+        self.assertEqual(seen, [{}, {"a": 1}, {}])
+
+    def test_what_a_debugger_writes(self):
+        # It stays with the frame, also where variables come later.
+        codelike = Plain()
+        variables = {"a": 1}
+        seen = []
+
+        def look(frame):
+            seen.append(dict(frame.f_locals))
+            frame.f_locals["mark"] = len(seen)
+            frame.f_locals["a"] = "shadowed"
+
+        self.look_at([codelike], look, "LINE")
+        producer = foreign(codelike, ("LINE", 0, 3),
+                           ("namespaces", None, variables), ("LINE", 0, 4))
+        producer()
+        self.assertEqual(variables, {"a": 1})
+        self.assertEqual(seen, [{}, {"mark": 1, "a": "shadowed"}])
+        seen.clear()
+        producer()
+        self.assertEqual(seen[0], {})
+
+    def test_code_object_with_variables(self):
+        # That of a Python function: its frame has none of its variables.
+        code = make_function().__code__
+        self.assertEqual(code.co_varnames, ("a",))
+        frames = []
+        self.look_at([code], frames.append, "LINE")
+        foreign(code, ("LINE", 0, 2), ("namespaces", {"g": 1}, {"b": 2}),
+                ("LINE", 0, 2))()
+        frame = frames[-1]
+        self.assertIs(frame.f_code, code)
+        found = dict(frame.f_locals)
+        frame.f_locals["c"] = 3
+        self.assertEqual(frame.f_locals["c"], 3)
+        self.assertEqual(found.get("b"), 2)
+        self.assertNotIn("a", found)
+
+    def test_inactive(self):
+        # As the functions that fire.
+        codelike = _testcapi.WeakCodeLike(1)
+        _testcapi.monitoring_enter_scope(codelike, IDS["LINE"])
+        _testcapi.monitoring_set_frame_namespaces(codelike, 3, 3)
+        self.look_at([codelike], lambda frame: None, "LINE")
+        _testcapi.monitoring_enter_scope(codelike, IDS["LINE"])
+        pending = KeyError("pending")
+        for args in ((3, None), (None, 3), ([], {}), ({}, 2)):
+            with self.subTest(args):
+                with self.assertRaises(TypeError) as caught:
+                    _testcapi.monitoring_set_frame_namespaces(
+                        codelike, *args, pending=pending)
+                self.assertIs(caught.exception.__context__, pending)
+        _testcapi.monitoring_set_frame_namespaces(codelike, {}, {},
+                                                  pending=pending)
+
+    def test_in_a_callback(self):
+        # As the functions that fire, it does nothing there.
+        codelike = _testcapi.WeakCodeLike(1)
+        frames = []
+
+        def look(frame):
+            frames.append(frame)
+            _testcapi.monitoring_set_frame_namespaces(codelike, {"g": 1}, {})
+            self.assertNotIn("g", frame.f_globals)
+
+        self.look_at([codelike], look, "LINE")
+        _testcapi.monitoring_enter_scope(codelike, IDS["LINE"])
+        _testcapi.fire_event_line(codelike, 0, 3)
+        self.assertEqual(len(frames), 1)
+
+    def test_kept_until_the_end(self):
+        class Namespace(dict):
+            pass
+
+        codelike = Plain()
+        self.look_at([codelike], lambda frame: None, "LINE")
+        refs = []
+        alive = []
+
+        class Actions:
+            def make(self):
+                global_names, variables = Namespace(), Namespace()
+                refs[:] = map(weakref.ref, (global_names, variables))
+                return global_names, variables
+
+        producer = foreign(codelike, ("namespaces", *Actions().make()),
+                           lambda: alive.append(None not in
+                                                [ref() for ref in refs]))
+        producer()
+        self.assertEqual(alive, [True])
+        del producer
+        gc.collect()
+        self.assertEqual([ref() for ref in refs], [None, None])
+
+    def test_globals_that_change_in_the_middle(self):
+        codelike = Plain()
+        frames = []
+        self.look_at([codelike], frames.append, "LINE")
+        foreign(codelike, *(
+            action for i in range(100)
+            for action in (("namespaces", {"i": i}, {"i": i}),
+                           ("LINE", 0, i + 1))))()
+        self.assertIs(frames[0], frames[-1])
+        self.assertEqual(frames[0].f_globals, {"i": 99})
+        self.assertEqual(dict(frames[0].f_locals), {"i": 99})
+
+
+class TestStacks(FrameTestCase):
+    """Foreign code in foreign code in Python in a generator in foreign code."""
+
+    def setUp(self):
+        super().setUp()
+        self.codelikes = {
+            name: Template(name, line, *lines_of(line, line + 1))
+            for line, name in ((100, "outer"), (200, "middle"),
+                               (300, "inner"))
+        }
+        outer, middle, inner = self.codelikes.values()
+        self.inner = foreign(inner, ("LINE", 2, 301))
+        self.middle = foreign(middle, ("LINE", 2, 201), self.inner,
+                              ("LINE", 0, 200))
+
+        def python():
+            self.middle()
+
+        def generator():
+            yield 1
+            python()
+            yield 2
+
+        def consume():
+            for _ in generator():
+                pass
+
+        self.outer = foreign(outer, ("LINE", 2, 101), consume)
+        self.python = python
+        self.generator = generator
+
+    def program(self):
+        self.outer()
+
+    EXPECTED = ["inner", "middle", "python", "generator", "consume", "outer",
+                "program"]
+
+    def look(self, look, *names):
+        self.look_at(self.codelikes.values(), look, *names)
+
+    def test_ways_to_look(self):
+        seen = []
+
+        def look(frame):
+            if frame.f_code.co_name != "inner":
+                return
+            frames = walk(frame)
+            seen.append(frames)
+            self.assertEqual(names_of(frames, self.program.__func__),
+                             self.EXPECTED)
+            # Of this function and of the callback.
+            by_depth = walk_by_depth(0)
+            self.assertEqual(by_depth[2:], frames)
+            self.assertEqual([frame for frame, _ in
+                              traceback.walk_stack(frame)], frames)
+            self.assertEqual([info.frame for info in inspect.stack()[2:]],
+                             frames)
+            summary = traceback.extract_stack(frame)
+            self.assertEqual([(entry.name, entry.lineno)
+                              for entry in reversed(summary)],
+                             [(f.f_code.co_name, f.f_lineno)
+                              for f in frames])
+            self.assertEqual([f.f_lineno for f in frames
+                              if f.f_code.co_filename == FILENAME],
+                             [frame.f_lineno, 201, 101])
+            output = io.StringIO()
+            traceback.print_stack(frame, file=output)
+            self.assertIn(f'File "{FILENAME}", line 201, in middle',
+                          output.getvalue())
+
+        # So that the callers are kept: the first look was at them.
+        self.look(look, "PY_START", "LINE", "PY_RETURN")
+        for _ in range(3):
+            self.program()
+        # The first event of the first run is too early to see the callers.
+        for frames in seen:
+            self.assertEqual(names_of(frames, self.program.__func__),
+                             self.EXPECTED)
+        self.assertEqual(len(seen), 9)
+
+    def test_same_frame_for_an_activation(self):
+        frames = collections.defaultdict(list)
+
+        def look(frame):
+            for f in walk(frame):
+                if f.f_code.co_filename == FILENAME:
+                    frames[f.f_code.co_name].append(f)
+
+        self.look(look, *E.__dict__.keys() & {"PY_START", "PY_RETURN", "LINE"})
+        self.program()
+        self.assertEqual({name: len(set(map(id, found)))
+                          for name, found in frames.items()},
+                         dict.fromkeys(self.codelikes, 1))
+        first = {name: found[0] for name, found in frames.items()}
+        frames.clear()
+        self.program()
+        for name, found in frames.items():
+            self.assertEqual(len(set(map(id, found))), 1)
+            self.assertIsNot(found[0], first[name])
+
+    def test_in_bytecode_events(self):
+        def callback(code, offset):
+            if code is self.python.__code__:
+                seen.append(names_of(walk(sys._getframe(1)),
+                                     self.program.__func__))
+
+        seen = []
+        for name in "PY_START", "LINE":
+            monitoring.register_callback(TOOL, getattr(E, name), callback)
+        monitoring.register_callback(
+            OTHER_TOOL, E.PY_START, lambda code, offset: sys._getframe(1))
+        monitoring.set_events(TOOL, E.PY_START | E.LINE)
+        monitoring.set_events(OTHER_TOOL, E.PY_START)
+        self.program()
+        self.assertEqual(seen, [self.EXPECTED[2:]] * 2)
+
+    def test_from_what_a_callback_calls(self):
+        def deeper(depth):
+            return deeper(depth - 1) if depth else walk(sys._getframe())
+
+        def callback(code, offset):
+            if code is self.codelikes["inner"]:
+                found = deeper(3)
+                self.assertEqual([f.f_code.co_name for f in found[:5]],
+                                 ["deeper"] * 4 + ["callback"])
+                seen.append(names_of(found[5:], self.program.__func__))
+                # A generator that the callback runs, too.
+                for found in (walk(sys._getframe()) for _ in (1,)):
+                    seen.append(names_of(found[2:], self.program.__func__))
+
+        seen = []
+        monitoring.register_callback(TOOL, E.PY_START, callback)
+        monitoring.set_events(TOOL, E.PY_START)
+        # From the second time on, the callers are known.
+        self.program()
+        monitoring.register_callback(
+            OTHER_TOOL, E.PY_START, lambda code, offset: sys._getframe(1))
+        monitoring.set_events(OTHER_TOOL, E.PY_START)
+        seen.clear()
+        self.program()
+        self.assertEqual(seen, [self.EXPECTED] * 2)
+
+    def test_callback_of_c(self):
+        frames = []
+        monitoring.register_callback(
+            TOOL, E.LINE, _testcapi.monitoring_frame_recorder(frames))
+        for codelike in self.codelikes.values():
+            monitoring.set_local_events(TOOL, codelike, E.LINE)
+        self.program()
+        self.assertEqual([frame.f_code.co_name for frame in frames],
+                         ["outer", "middle", "inner", "middle"])
+        self.assertIs(frames[1], frames[3])
+        self.assertEqual([frame.f_lineno for frame in frames],
+                         [101, 200, 301, 200])
+
+    def test_no_python_frame_below(self):
+        # A thread that runs foreign code alone.
+        frames = []
+        codelike = Plain()
+        monitoring.register_callback(
+            TOOL, E.LINE, _testcapi.monitoring_frame_recorder(frames))
+        monitoring.set_events(TOOL, E.LINE)
+        producer = foreign(codelike, ("LINE", 0, 3), ("LINE", 0, 4))
+        done = threading.Lock()
+        import _thread
+        handle = _thread.start_joinable_thread(producer)
+        handle.join()
+        monitoring.set_events(TOOL, 0)
+        frames = [frame for frame in frames
+                  if frame.f_code.co_name == codelike.co_name]
+        self.assertEqual(len(frames), 2)
+        self.assertIs(*frames)
+        self.assertIsNone(frames[0].f_back)
+        self.assertEqual(frames[0].f_lineno, 4)
+
+    def test_recursion(self):
+        codelike = self.codelikes["inner"]
+        producer = foreign(codelike, ("LINE", 2, 301))
+        for i in range(20):
+            producer = foreign(codelike, ("LINE", 0, 400 + i), producer,
+                               ("LINE", 0, 500 + i))
+        lines = []
+
+        def look(frame):
+            lines.append([f.f_lineno for f in walk(frame)
+                          if f.f_code.co_filename == FILENAME])
+
+        self.look([].append, "LINE")
+        self.look(look, "LINE")
+        producer()
+        lines.clear()
+        producer()
+        expected = []
+        stack = []
+        for i in reversed(range(20)):
+            stack.insert(0, 400 + i)
+            expected.append(stack[:])
+        expected.append([301, *stack])
+        for i in range(20):
+            stack[0] = 500 + i
+            expected.append(stack[:])
+            del stack[0]
+        self.assertEqual(lines, expected)
+
+    def test_one_of_two_codelikes_looked_at(self):
+        # A tool that listens to one event of one code-like.
+        seen = []
+        monitoring.register_callback(
+            TOOL, E.LINE, lambda code, line: seen.append(
+                names_of(walk(sys._getframe(1)), self.program.__func__)))
+        monitoring.set_local_events(TOOL, self.codelikes["inner"], E.LINE)
+        self.program()
+        self.program()
+        self.assertEqual(seen[1], self.EXPECTED)
+
+    def test_generator_of_foreign_code(self):
+        codelike = self.codelikes["inner"]
+        parts = [
+            make_producer(codelike, ("PY_START", 0), ("LINE", 0, 300),
+                          ("PY_YIELD", 0, 1)),
+            make_producer(codelike, ("PY_RESUME", 0), ("LINE", 0, 301),
+                          ("PY_YIELD", 0, 2)),
+            make_producer(codelike, failed=(
+                ("PY_THROW", 0), ("LINE", 0, 302), ("RAISE", 0),
+                ("PY_UNWIND", 0))),
+        ]
+        seen = []
+
+        def look(frame):
+            seen.append([f.f_lineno for f in walk(frame)
+                         if f.f_code.co_filename == FILENAME])
+
+        def fail():
+            raise LookupError
+
+        events = ("PY_START", "LINE", "PY_YIELD", "PY_RESUME", "PY_THROW",
+                  "RAISE", "PY_UNWIND")
+        self.look(look, *events)
+        thrower = make_producer(codelike, fail, failed=(
+            ("PY_THROW", 0), ("LINE", 0, 302), ("RAISE", 0),
+            ("PY_UNWIND", 0)), handles=True)
+        for part in parts:
+            part()
+        thrower()
+        self.assertEqual(seen, [[300]] * 3 + [[300], [301], [301], [300],
+                                              [302], [302], [302]])
+
+
+# ------ A program that is both Python and foreign ------
+
+TWIN_SOURCE = """\
+def leaf():
+    a = len("abc")
+    return a
+
+def fails():
+    leaf()
+    {}.popitem()
+
+def raises():
+    try:
+        raise LookupError("here")
+    finally:
+        leaf()
+
+def passes(which):
+    leaf()
+    which()
+    leaf()
+
+def catches():
+    try:
+        passes(fails)
+    except LookupError:
+        leaf()
+    return "caught"
+
+def catches_again():
+    try:
+        passes(raises)
+    except LookupError as exc:
+        pass
+
+def generator():
+    leaf()
+    yield 1
+    leaf()
+    yield 2
+
+def consumes():
+    for number in generator():
+        leaf()
+        catches()
+    return 3
+
+def recurses(depth):
+    if depth:
+        recurses(depth - 1)
+    leaf()
+
+def main():
+    leaf()
+    consumes()
+    catches_again()
+    recurses(3)
+"""
+
+REPLAYED = ("PY_START", "PY_RESUME", "PY_RETURN", "PY_YIELD", "CALL", "LINE",
+            "JUMP", "BRANCH", "STOP_ITERATION", "RAISE", "RERAISE",
+            "EXCEPTION_HANDLED", "PY_UNWIND", "C_RETURN", "C_RAISE")
+BEGIN = {"PY_START", "PY_RESUME"}
+END = {"PY_RETURN", "PY_YIELD", "PY_UNWIND"}
+
+
+class Activation:
+    """A run of a function: its events, and the runs that it began."""
+
+    def __init__(self, code, frame):
+        self.name = code.co_name
+        self.args = tuple(frame.f_locals[name] for name in
+                          code.co_varnames[:code.co_argcount])
+        self.parts = []
+
+
+class Twin:
+    """Functions of Python, any of which can be replaced by a producer that
+    signals what they did, with their code objects."""
+
+    def __init__(self):
+        self.python = {"__name__": "twin", "__file__": FILENAME}
+        exec(compile(TWIN_SOURCE, FILENAME, "exec"), self.python)
+        self.names = [name for name, value in self.python.items()
+                      if isinstance(value, types.FunctionType)]
+        self.codes = {self.python[name].__code__ for name in self.names}
+        self.record()
+
+    def record(self):
+        """Note all events of the program in Python."""
+        self.activations = collections.defaultdict(list)
+        stack = []
+
+        def register(name):
+            def callback(code, *args):
+                if code not in self.codes:
+                    return
+                frame = sys._getframe(1)
+                if name in BEGIN:
+                    stack.append(Activation(code, frame))
+                    self.activations[code.co_name].append(stack[-1])
+                    for caller in stack[-2:-1]:
+                        caller.parts.append(stack[-1])
+                # What callbacks get first is not always where the frame is,
+                # or the line.
+                if name != "LINE":
+                    args = args[1:]
+                if name == "C_RAISE":
+                    args = *args, KeyError()
+                stack[-1].parts.append((name, frame.f_lasti, *args))
+                if name in END:
+                    stack.pop()
+            monitoring.register_callback(TOOL, getattr(E, name), callback)
+
+        for name in REPLAYED:
+            register(name)
+        monitoring.set_events(TOOL, sum(getattr(E, name) for name in REPLAYED
+                                        if not name.startswith("C_")))
+        self.python["main"]()
+        monitoring.set_events(TOOL, 0)
+        for name in REPLAYED:
+            monitoring.register_callback(TOOL, getattr(E, name), None)
+
+    def program(self, foreign_names=()):
+        """Return main() of a program with the functions of these names
+        foreign.  All that it does besides is done by functions of C."""
+        namespace = dict(self.python)
+        for name in self.names:
+            code = self.python[name].__code__
+            namespace[name] = types.FunctionType(code, namespace, name)
+        python_generator = namespace["generator"]
+        # A foreign function takes the next of its runs, which are put there
+        # when all can be called.
+        runs = {name: [] for name in foreign_names}
+        for name in foreign_names:
+            namespace[name] = partial(
+                next, map(operator.call, iter(runs[name])))
+        if "generator" in foreign_names:
+            # Its runs belong to one generator; the last one ends it.
+            number = len(self.activations["generator"])
+            generator = filter(None, map(
+                operator.is_, map(operator.call, iter(runs["generator"])),
+                (None,) * (number - 1) + (0,)))
+            namespace["generator"] = partial(iter, generator)
+        else:
+            generator = python_generator()
+
+        def call(activation):
+            if activation.name == "generator":
+                return partial(next, generator, None)
+            return partial(namespace[activation.name],
+                           *(namespace[arg.__name__] if callable(arg) else arg
+                             for arg in activation.args))
+        for name in foreign_names:
+            runs[name] += (self.replay(activation, call)
+                           for activation in self.activations[name])
+        return namespace["main"]
+
+    def replay(self, activation, call):
+        """Return a producer that does what an activation did."""
+        actions, failed = [], []
+        done = actions
+        pending = False
+        for part in activation.parts:
+            if isinstance(part, Activation):
+                done.append(call(part))
+                pending |= part.parts[-1][0] == "PY_UNWIND"
+                continue
+            name, *args = part
+            if name in {"RAISE", "RERAISE"} and done is actions:
+                if not pending:
+                    done.append(partial(_testcapi.err_set_raised,
+                                        type(args[1])(*args[1].args)))
+                done = failed
+            if name == "RAISE":
+                done.append(("traceback", args[0], 0))
+            if done is failed and name in EXCEPTION_EVENTS:
+                del args[1:]
+            done.append((name, *args))
+        return make_producer(
+            self.python[activation.name].__code__, *actions, failed=failed,
+            handles=activation.parts[-1][0] != "PY_UNWIND")
+
+
+def describe(arg):
+    """What a tracer got, without what differs each time."""
+    if isinstance(arg, tuple) and len(arg) == 3:
+        exc_type, exc, tb = arg
+        return exc_type.__name__, type(exc).__name__, [
+            (tb.tb_frame.f_code.co_name, tb.tb_lineno, tb.tb_lasti)
+            for tb in iterate_traceback(tb)]
+    return getattr(arg, "__name__", repr(arg))
+
+
+def iterate_traceback(tb):
+    while tb is not None:
+        yield tb
+        tb = tb.tb_next
+
+
+class TwinTestCase(MonitoringTestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        monitoring.use_tool_id(TOOL, "test")
+        try:
+            cls.twin = Twin()
+        finally:
+            monitoring.free_tool_id(TOOL)
+
+    def subsets(self):
+        """Which functions are foreign: every one, every other one alone, all
+        but one, and some at random."""
+        names = self.twin.names
+        yield tuple(names)
+        for name in names:
+            yield name,
+            yield tuple(other for other in names if other != name)
+        choice = random.Random(7)
+        for _ in range(30):
+            yield tuple(name for name in names if choice.random() < 0.5)
+
+    def same(self, observe, python=()):
+        """observe(make) gives the same whatever is foreign but for the names
+        in python.
+
+        make() returns a program, which can be run once.
+        """
+        expected = observe(self.twin.program)
+        self.assertTrue(expected)
+        for names in self.subsets():
+            names = tuple(name for name in names if name not in python)
+            found = observe(partial(self.twin.program, names))
+            if found != expected:
+                with self.subTest(foreign=names):
+                    self.assertEqual(found, expected)
+                break
+
+    def is_ours(self, frame):
+        return frame.f_code in self.twin.codes
+
+    def stack_of(self, frame):
+        return [(f.f_code.co_name, f.f_lineno)
+                for f in walk(frame) if self.is_ours(f)]
+
+
+class TestTracers(TwinTestCase):
+    """They report the same of a foreign function as of the same in Python."""
+
+    def trace_with(self, tracer, program, setter=sys.settrace):
+        setter(tracer)
+        try:
+            program()
+        finally:
+            setter(None)
+
+    def test_settrace(self):
+        def observe(make):
+            def tracer(frame, event, arg):
+                if self.is_ours(frame):
+                    seen.append((event, describe(arg), self.stack_of(frame)))
+                return tracer
+
+            seen = []
+            self.trace_with(tracer, make())
+            self.assertGreater(len(seen), 150)
+            self.assertEqual({event for event, _, _ in seen},
+                             {"call", "line", "return", "exception"})
+            return seen
+
+        self.same(observe)
+
+    def test_local_trace_functions(self):
+        def observe(make):
+            def local(frame, event, arg):
+                seen.append(("local", event, frame.f_code.co_name,
+                             frame.f_lineno))
+                if event == "line" and frame.f_code.co_name == "passes":
+                    return changed
+                return local
+
+            def changed(frame, event, arg):
+                seen.append(("changed", event, frame.f_code.co_name,
+                             frame.f_lineno))
+
+            def tracer(frame, event, arg):
+                if not self.is_ours(frame):
+                    return None
+                seen.append((event, frame.f_code.co_name))
+                if frame.f_code.co_name == "leaf":
+                    return None
+                if frame.f_code.co_name == "catches":
+                    frame.f_trace_lines = False
+                return local
+
+            seen = []
+            self.trace_with(tracer, make())
+            return seen
+
+        self.same(observe)
+
+    def test_setprofile(self):
+        def observe(make):
+            def profiler(frame, event, arg):
+                if self.is_ours(frame) and arg is not sys.setprofile:
+                    # Lines are known by offsets alone, and only CALL, the
+                    # start and the end have any.
+                    seen.append((event, describe(arg), frame.f_lineno,
+                                 [name for name, _ in self.stack_of(frame)]))
+
+            seen = []
+            self.trace_with(profiler, make(), sys.setprofile)
+            self.assertEqual({event for event, *_ in seen},
+                             {"call", "return", "c_call", "c_return",
+                              "c_exception"})
+            return seen
+
+        self.same(observe)
+
+    def test_both(self):
+        def observe(make):
+            def tracer(frame, event, arg):
+                if self.is_ours(frame):
+                    seen.append(("trace", event, frame.f_code.co_name))
+                return tracer
+
+            def profiler(frame, event, arg):
+                if self.is_ours(frame):
+                    seen.append(("profile", event, frame.f_code.co_name))
+
+            seen = []
+            program = make()
+            sys.setprofile(profiler)
+            self.trace_with(tracer, program)
+            sys.setprofile(None)
+            return seen
+
+        self.same(observe)
+
+    def test_frames_of_activations(self):
+        # From 'call' to 'return' it is one object, of that activation alone.
+        def tracer(frame, event, arg):
+            if not self.is_ours(frame):
+                return None
+            if event == "call":
+                running.append(frame)
+            self.assertIs(running[-1], frame)
+            self.assertEqual([f for f in walk(frame) if self.is_ours(f)],
+                             running[::-1])
+            if event == "return":
+                ended.append(running.pop())
+            return tracer
+
+        for names in self.subsets():
+            with self.subTest(foreign=names):
+                running = []
+                ended = []
+                self.trace_with(tracer, self.twin.program(names))
+                self.assertEqual(running, [])
+                number = sum(map(len, self.twin.activations.values()))
+                self.assertEqual(len(ended), number)
+                foreign = [f for f in ended if f.f_code.co_name in names]
+                self.assertEqual(len(set(foreign)), len(foreign))
+
+    def test_tracer_that_raises(self):
+        # That ends tracing, and the event with that exception.
+        class Stop(BaseException):
+            pass
+
+        def count(program, at):
+            def tracer(frame, event, arg):
+                if self.is_ours(frame):
+                    seen.append((event, self.stack_of(frame)))
+                    if len(seen) == at:
+                        raise Stop
+                return tracer
+
+            seen = []
+            sys.settrace(tracer)
+            with contextlib.suppress(Stop, LookupError):
+                program()
+            self.assertIs(sys.gettrace(), None if at else tracer)
+            sys.settrace(None)
+            return seen
+
+        number = len(count(self.twin.program(), 0))
+        foreign = tuple(self.twin.names)
+        for at in range(1, number, 3):
+            with self.subTest(at=at):
+                self.assertEqual(count(self.twin.program(foreign), at),
+                                 count(self.twin.program(), at))
+
+    def test_exception_of_a_tracer(self):
+        def tracer(frame, event, arg):
+            raise error
+
+        error = ArithmeticError()
+        producer = foreign(Plain(), line=3)
+        with self.assertRaises(ArithmeticError) as caught:
+            sys.settrace(tracer)
+            producer()
+        self.assertIs(caught.exception, error)
+        self.assertIsNone(sys.gettrace())
+
+    def test_profiler_that_raises(self):
+        def profiler(frame, event, arg):
+            if frame.f_code.co_name == "plain":
+                raise ArithmeticError
+
+        producer = foreign(Plain(), line=3)
+        with self.assertRaises(ArithmeticError):
+            sys.setprofile(profiler)
+            producer()
+        self.assertIsNone(sys.getprofile())
+
+    def test_local_trace_function_that_cannot_be_called(self):
+        def tracer(frame, event, arg):
+            seen.append((event, frame.f_code.co_name))
+            return "uncallable" if frame.f_code.co_name == "plain" else None
+
+        seen = []
+        producer = foreign(Plain(), line=3)
+        with self.assertRaises(TypeError):
+            sys.settrace(tracer)
+            producer()
+        self.assertIsNone(sys.gettrace())
+        self.assertEqual(seen, [("call", "plain")])
+
+    def test_switched_on_in_the_middle(self):
+        # As breakpoint() does it: the callers are traced from then on.
+        def on():
+            frame = sys._getframe().f_back
+            while frame is not None and frame.f_code is not outer.__code__:
+                frame.f_trace = tracer
+                frame = frame.f_back
+            outer_frame.f_trace = tracer
+            sys.settrace(tracer)
+
+        def tracer(frame, event, arg):
+            seen.append((event, frame.f_code.co_name, frame.f_lineno))
+            return tracer
+
+        def outer():
+            nonlocal outer_frame
+            outer_frame = sys._getframe()
+            producer()
+            sys.settrace(None)
+
+        outer_frame = None
+        seen = []
+        producer = foreign(Plain(), on, None, ("LINE", 0, 5), ("LINE", 0, 6))
+        outer()
+        first = outer.__code__.co_firstlineno
+        self.assertEqual(seen, [
+            ("line", "plain", 5), ("line", "plain", 6),
+            ("return", "plain", 6), ("line", "outer", first + 4)])
+
+    def test_switched_off_in_the_middle(self):
+        def tracer(frame, event, arg):
+            seen.append((event, frame.f_code.co_name))
+            if event == "line":
+                sys.settrace(None)
+            return tracer
+
+        seen = []
+        for names in ("main",), tuple(self.twin.names):
+            program = self.twin.program(names)
+            sys.settrace(tracer)
+            program()
+            self.assertEqual(seen, [("call", "main"), ("line", "main")])
+            seen.clear()
+
+    def test_threads(self):
+        def tracer(frame, event, arg):
+            if self.is_ours(frame):
+                seen.append((event, self.stack_of(frame)))
+            return tracer
+
+        seen = []
+        found = []
+        for names in (), ("passes", "generator", "main"):
+            threading.settrace(tracer)
+            thread = threading.Thread(target=self.twin.program(names))
+            thread.start()
+            thread.join()
+            threading.settrace(None)
+            found.append(seen[:])
+            seen.clear()
+        self.assertTrue(found[0])
+        self.assertEqual(*found)
+
+
+class TestTools(TwinTestCase):
+    """The standard library's: the same for a foreign function."""
+
+    def test_bdb(self):
+        class Debugger(bdb.Bdb):
+
+            def __init__(self, step):
+                super().__init__()
+                self.step = step
+                self.seen = []
+
+            def stop(self, event, frame):
+                if frame.f_code.co_filename != FILENAME:
+                    return self.set_step()
+                self.seen.append((event, frame.f_code.co_name,
+                                  frame.f_lineno))
+                if len(self.seen) % 5 == 0:
+                    self.set_return(frame)
+                elif self.step == "step":
+                    self.set_step()
+                elif self.step == "next":
+                    self.set_next(frame)
+                else:
+                    self.set_until(frame)
+
+            def user_call(self, frame, args):
+                self.stop("call", frame)
+
+            def user_line(self, frame):
+                self.stop("line", frame)
+
+            def user_return(self, frame, value):
+                self.stop(("return", value), frame)
+
+            def user_exception(self, frame, exc_info):
+                self.stop(exc_info[0], frame)
+
+        def run(program):
+            program()
+
+        for step in "step", "next", "until":
+            def observe(make):
+                debugger = Debugger(step)
+                debugger.runcall(run, make())
+                return debugger.seen
+
+            self.same(observe)
+
+    def test_pdb(self):
+        scripts = ("step\n" * 60, "next\n" * 30,
+                   "step\nstep\nstep\nwhere\nup\nup\ndown\nlist\n"
+                   "until\n" * 4,
+                   "step\n" * 20 + "where\nreturn\nwhere\nnext\nreturn\n")
+        linecache.cache[FILENAME] = (
+            len(TWIN_SOURCE), None, TWIN_SOURCE.splitlines(True), FILENAME)
+        self.addCleanup(linecache.cache.pop, FILENAME)
+
+        def observe(make):
+            outputs = []
+            for script in scripts:
+                output = io.StringIO()
+                debugger = pdb.Pdb(stdin=io.StringIO(script), stdout=output,
+                                   nosigint=True, readrc=False)
+                debugger.use_rawinput = False
+                with contextlib.suppress(bdb.BdbQuit):
+                    debugger.runcall(run, make())
+                sys.settrace(None)
+                outputs.append(re.sub(" at 0x[0-9a-f]+", "",
+                                      output.getvalue()))
+            self.assertGreater(len(set(outputs)), 3)
+            return outputs
+
+        def run(program):
+            program()
+
+        # It keeps what was yielded in the variables of a generator's frame,
+        # of which a foreign one has another each time that it goes on.
+        self.same(observe, {"generator"})
+
+    def test_trace(self):
+        def observe(make):
+            results = []
+            for options in ({"countfuncs": True}, {"countcallers": True},
+                            {"count": True}):
+                tracer = trace.Trace(trace=False, **options)
+                tracer.runfunc(make())
+                found = tracer.results()
+                ours = [(key, value) for counts in
+                        (found.counts, found.calledfuncs, found.callers)
+                        for key, value in counts.items()
+                        if FILENAME in str(key)]
+                self.assertTrue(ours)
+                results.append(sorted(ours, key=repr))
+            return results
+
+        self.same(observe)
+
+    def test_profilers(self):
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
+        self.addCleanup(monitoring.use_tool_id, monitoring.PROFILER_ID, "test")
+
+        def observe(make):
+            return [calls(profiler(), make())
+                    for profiler in (profile.Profile, cProfile.Profile)]
+
+        def calls(profiler, program):
+            profiler.runcall(program)
+            if isinstance(profiler, cProfile.Profile):
+                # Its callers are tuples, of which the first is the number.
+                profiler.disable()
+            found = {}
+            stats = pstats.Stats(profiler).stats
+            for key, (primitive, total, _, _, callers) in stats.items():
+                if key[0] == FILENAME:
+                    found[key] = primitive, total, {
+                        caller: counts[0] if isinstance(counts, tuple)
+                        else counts
+                        for caller, counts in callers.items()
+                        if caller[0] == FILENAME}
+            return found
+
+        python = observe(self.twin.program)
+        self.assertEqual(*python)
+        self.assertEqual(len(python[0]), len(self.twin.names))
+        self.same(observe)
+
+
+if __name__ == "__main__":
+    unittest.main()
