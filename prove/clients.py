@@ -39,8 +39,9 @@ def check_clients(build, python):
                           f"reaches, the log is {log}")
     check_coverage(build, tool)
     check_greenlets(build, tool)
-    clients_covered.check_basic(build, tool,
-                                builder.build_example(build, python).resolve())
+    example = builder.build_example(build, python).resolve()
+    clients_covered.check_basic(build, tool, example)
+    clients_debugpy.check_basic(build, tool, example)
     cython, python_twin = clients_twins.build_twins(build, tool)
     clients_covered.check_cython(build, cython, python_twin)
     clients_pdb.check_pdb(build, cython, python_twin)

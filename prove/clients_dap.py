@@ -105,7 +105,8 @@ def debug(command, folder, log, breakpoints, commands, **environment):
 
     The command gets the address to listen at for {}.  breakpoints are {file:
     lines}; of the commands, the last is repeated until the program ends.  A
-    stop is (reason, [(path, line, function), ...]), the innermost first.
+    stop is (reason, [(path, line, function), ...], {name: value}), the
+    innermost first and with its variables.
     """
     port = free_port()
     with open(log, "wb") as file:
@@ -151,9 +152,19 @@ def go_on(connection, commands):
         if event["event"] == "terminated":
             return
         thread = event["body"]["threadId"]
-        frames = connection.request("stackTrace", threadId=thread)
+        frames = connection.request("stackTrace",
+                                    threadId=thread)["stackFrames"]
         yield event["body"]["reason"], [
             (frame["source"]["path"], frame["line"], frame["name"])
-            for frame in frames["stackFrames"]]
+            for frame in frames], read_locals(connection, frames[0]["id"])
         command = next(commands, command)
         connection.request(command, threadId=thread)
+
+
+def read_locals(connection, frame):
+    """Return {name: value} of a frame."""
+    scopes = connection.request("scopes", frameId=frame)["scopes"]
+    reference = scopes[0]["variablesReference"]
+    found = connection.request("variables", variablesReference=reference)
+    return {variable["name"]: variable["value"]
+            for variable in found["variables"]}

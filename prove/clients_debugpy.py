@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prove import clients_dap, clients_twins
+from prove import clients_covered, clients_dap, clients_twins
 from series.common import SeriesError, print_tail, say
 
 DEBUGPY = "debugpy==1.8.22"
@@ -37,6 +37,17 @@ NUMBA_STOPS = (["found = total(4)"], ["found += total(5)"], CALLING[1:],
                ["return doubled", *CALLING], CALLING, CALLING[1:],
                ["return found"], ["print(main())"])
 
+# Of a program of BASIC: the lines with breakpoints, and of each stop the
+# innermost frames and the variables.
+BASIC_BREAKPOINTS = 14, 15
+BASIC_STOPS = [
+    (["SUB:14", "MAIN:3", "main:21"], {"N": "1"}),
+    (["SUB:15", "MAIN:3", "main:21"], {"N": "1"}),
+    (["SUB:14", "SUB:15", "MAIN:3", "main:21"], {"N": "2"}),
+    (["SUB:15", "SUB:15", "MAIN:3", "main:21"], {"N": "2"}),
+    (["SUB:14", "SUB:15", "SUB:15", "MAIN:3", "main:21"], {"N": "3"}),
+]
+
 
 def check_debugpy(build, cython, python):
     """Compare the stops of each session in Cython with those in Python."""
@@ -57,6 +68,27 @@ def check_debugpy(build, cython, python):
                            f"{len(found[1][0])} stops as in Python")
 
 
+def check_basic(build, tool, example):
+    """Debug a program of BASIC."""
+    log = build.resolve() / "clients-debugpy.log"
+    for implementation, title in IMPLEMENTATIONS.items():
+        stops, status = clients_dap.debug(
+            command(tool, clients_covered.BASIC_PROGRAM,
+                    clients_covered.BASIC.name),
+            clients_covered.BASIC.parent, log,
+            {clients_covered.BASIC: BASIC_BREAKPOINTS}, ["continue"],
+            PYTHONPATH=str(example), PYDEVD_USE_CYTHON=implementation)
+        found = [([f"{function}:{line}" for _, line, function in stack],
+                  variables) for _, stack, variables in stops]
+        found = [(stack[:stack.index("main:21") + 1], variables)
+                 for stack, variables in found]
+        if status or found != BASIC_STOPS:
+            print_tail(log)
+            raise SeriesError(f"tinybasic under {DEBUGPY}, {title}: the exit "
+                              f"status is {status}, the stops are {found}")
+        say("clients", f"{DEBUGPY}, {title}, tinybasic: {len(stops)} stops")
+
+
 def check_numba(build, tool):
     """Debug a program of Numba's."""
     log = build / "clients-debugpy.log"
@@ -72,7 +104,7 @@ def check_numba(build, tool):
             raise SeriesError(f"{NUMBA} under {DEBUGPY}, {title}: the exit "
                               f"status is {status}")
         lines = [[text[line - 1] for _, line, _ in stack]
-                 for _, stack in stops]
+                 for _, stack, _ in stops]
         for number, expected in enumerate(NUMBA_STOPS):
             found = lines[number][:len(expected)] if stops[number:] else None
             if found != expected:
@@ -92,7 +124,7 @@ def debug(twin, log, breakpoints, commands, arguments, implementation):
     stops, status = clients_dap.debug(
         command(twin.tool, twin.program, *arguments), twin.folder, log,
         breakpoints, commands, PYDEVD_USE_CYTHON=implementation)
-    return [(reason, show_stack(stack)) for reason, stack in stops], status
+    return [(reason, show_stack(stack)) for reason, stack, _ in stops], status
 
 
 def show_stack(stack):

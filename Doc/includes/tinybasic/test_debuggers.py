@@ -119,6 +119,15 @@ class PdbTest(unittest.TestCase):
         self.assertEqual(replies[14], "*** Jump failed: f_lineno can only be "
                                       "set of a frame that runs bytecode")
 
+    def test_variables(self):
+        """Those of the program: subroutines have no others."""
+        replies = self.debug("double.bas", "break double.bas:7", "continue",
+                             "p N", "up", "p N", "!N = 5", "p N", "down",
+                             "p N")
+        self.assertEqual(replies[2], "> double.bas(7)TWICE()\n-> 120 RETURN")
+        self.assertEqual([replies[i] for i in (3, 5, 7, 9)],
+                         ["42", "42", "5", "42"])
+
     def test_breakpoint_function(self):
         """The program was not debugged until Python code asked for it."""
         replies = self.run_driver("stop.bas", ["next", "next", "next", "where",
@@ -144,6 +153,13 @@ class PdbTest(unittest.TestCase):
                          "> fail.bas(3)MAIN()\n-> 30 CALL FAIL(N) INTO M")
         self.assertIn("->\t30 CALL FAIL(N) INTO M", replies[4])
         self.assertIn("driver.py(24)main()", replies[5])
+
+    def test_variables_of_the_traceback(self):
+        """They are kept while pdb traces, as it does for a breakpoint."""
+        replies = self.debug("fail.bas", "break fail.bas:4", "continue",
+                             "up", "p N")
+        self.assertIn("Entering post mortem debugging", replies[2])
+        self.assertEqual(replies[4], "42")
 
 
 if __name__ == "__main__":
