@@ -45,8 +45,9 @@ NUM_EVENTS = 17
 CAN_DISABLE = range(RAISE)  # and can be local
 CALL_ENDS = {C_RETURN, C_RAISE}
 # The events that begin and end activations: their states are active for the
-# frames whenever a tool is in use.
+# frames whenever a tool is in use; those of the others once frames are kept.
 FRAME_EVENTS = {PY_START, PY_RESUME, PY_RETURN, PY_YIELD, PY_UNWIND, PY_THROW}
+KEPT_EVENTS = {CALL, LINE}
 FRAMES_BIT = 1 << 6
 # The bit in states of a function of the sys module, and the events it gets.
 LEGACY_TOOLS = {
@@ -810,6 +811,9 @@ class Thread:
     def __init__(self):
         self.handled = [None]
         self.running = False        # a callback
+        self.calling = False        # one, though it lets events through
+        self.record = False         # what its event is, is known
+        self.looked = False         # its event has to be kept
 
 
 def group_of(event):
@@ -842,6 +846,7 @@ class Model(Runner):
         self.on = self.with_callback = self.active = [0] * NUM_EVENTS
         self.in_use = 0
         self.legacy_tools = set()
+        self.keeps_frames = False
         self.version = 1
 
     def run(self, steps):
@@ -949,8 +954,13 @@ class Model(Runner):
                 callbacks |= (self.with_callback[C_RETURN]
                               | self.with_callback[C_RAISE])
             self.active[event] |= self.in_use & callbacks
-        for event in FRAME_EVENTS:
-            if self.in_use or self.legacy_tools:
+        if self.legacy_tools:
+            self.keeps_frames = True
+        elif not self.in_use:
+            self.keeps_frames = False
+        if self.in_use or self.legacy_tools:
+            for event in FRAME_EVENTS | (KEPT_EVENTS if self.keeps_frames
+                                         else set()):
                 self.active[event] |= FRAMES_BIT
         for event in range(NUM_EVENTS):
             self.active[event] |= self.legacy_tools_of(event)
@@ -1040,6 +1050,11 @@ class Model(Runner):
     def call_tools(self, codelike, array, k, tools, event, location, args,
                    pending, known):
         """Call the tools' callbacks; return what the first raises."""
+        thread = self.current
+        is_nested = thread.calling
+        if is_nested and thread.record:
+            thread.looked = True
+        thread.record = True
         if event in EXCEPTION_EVENTS - CALL_ENDS:
             args = pending.labels(),
         reported = (codelike.label, location,
@@ -1051,12 +1066,23 @@ class Model(Runner):
                 continue
             callback.keep()
             self.log.append(("called", callback.label, *reported))
+            thread.calling = True
             exc = self.call_tool(tool, event, callback, codelike, array, k,
                                  location, known)
             callback.drop()
+            if not is_nested:
+                thread.calling = False
+                if thread.looked:
+                    thread.looked = False
+                    self.keeps_frames = True
+                    self.update()
             if exc is not None:
-                return exc
-        return None
+                break
+        else:
+            exc = None
+        if is_nested:
+            thread.record = False
+        return exc
 
     def call_tool(self, tool, event, callback, codelike, array, k, location,
                   known):
