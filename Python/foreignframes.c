@@ -171,8 +171,11 @@ make_code(PyObject *codelike, PyObject *filename,
         }
     }
     qualname = get_attribute(codelike, "co_qualname", name);
+    if (qualname == NULL) {
+        goto done;
+    }
     first = get_attribute(codelike, "co_firstlineno", _PyLong_GetOne());
-    if (qualname == NULL || first == NULL) {
+    if (first == NULL) {
         goto done;
     }
     int firstlineno = PyLong_AsInt(first);

@@ -22,6 +22,8 @@ MISSING = monitoring.MISSING
 
 TOOL = 2
 OTHER_TOOL = 4
+# In states; the other bits are for the interpreter itself.
+TOOL_BITS = 0b111111
 
 # In the order of the ids.
 EVENT_NAMES = (

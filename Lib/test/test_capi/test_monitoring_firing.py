@@ -342,22 +342,6 @@ class TestFiring(MonitoringTestCase):
         self.assertEqual(len(errors), 1)
         self.assertEqual(len(allowed), 1)
 
-    def test_legacy_tools_get_nothing(self):
-        def program():
-            codelike = _testcapi.CodeLike(1)
-            for case in make_cases():
-                enter(codelike, case.name)
-                self.assertEqual(codelike.states, bytes(2))
-                fire(case, codelike)
-                exit_scope()
-
-        for setter in (sys.settrace, sys.setprofile):
-            setter(lambda *args: None)
-            try:
-                program()
-            finally:
-                setter(None)
-
     def test_no_foreign_line_in_a_traced_frame(self):
         def trace(frame, event, arg):
             if event == "line" and frame.f_code is caller.__code__:

@@ -8,6 +8,7 @@ import gc
 import inspect
 import io
 import linecache
+import logging
 import operator
 import pdb
 import profile
@@ -21,12 +22,15 @@ import trace
 import traceback
 import types
 import unittest
+import warnings
 import weakref
 from functools import partial
-from test.support import import_helper
+from test import support
+from test.support import import_helper, script_helper
 from .monitoring_support import (E, EXCEPTION_EVENTS, IDS, OTHER_TOOL, TOOL,
-                                 MonitoringTestCase, Plain, make_codelikes,
-                                 make_function, make_producer, monitoring)
+                                 MonitoringTestCase, Plain, count_blocks,
+                                 make_codelikes, make_function, make_producer,
+                                 monitoring)
 
 _testcapi = import_helper.import_module("_testcapi")
 
@@ -1408,6 +1412,462 @@ class TestTools(TwinTestCase):
         self.assertEqual(*python)
         self.assertEqual(len(python[0]), len(self.twin.names))
         self.same(observe)
+
+
+# ------ Who sees no foreign frames ------
+
+class TestProgram(FrameTestCase):
+    """The program itself does what it does without a tool."""
+
+    def observe(self, producer, output):
+        """What a Python function that foreign code calls finds."""
+        def called():
+            found.append([f.f_code.co_name for f in walk(sys._getframe())
+                          if f.f_code is not run.__code__])
+            found.append(sys._getframe(1).f_globals["__name__"])
+            found.append([f.f_code.co_name for f in walk_by_depth(0)])
+            found.append([info.function for info in inspect.stack()])
+            traceback.print_stack(file=output)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                warnings.warn("here", stacklevel=1)
+                warnings.warn("caller", stacklevel=2)
+                warnings.warn("caller's", stacklevel=3)
+            found.append([(w.filename, w.lineno) for w in caught])
+            logger.warning("logged", stack_info=True)
+            logger.warning("logged", stacklevel=2)
+            try:
+                raise LookupError
+            except LookupError:
+                traceback.print_exc(file=output)
+            found.append([f.f_code.co_name for f in
+                          walk(next(sys._getframe() for _ in (1,)))])
+
+        def run():
+            producer(called)()
+
+        found = []
+        logger = logging.Logger("test")
+        handler = logging.StreamHandler(output)
+        handler.setFormatter(logging.Formatter(
+            "%(filename)s:%(lineno)d %(funcName)s %(message)s"))
+        logger.addHandler(handler)
+        run()
+        return found, output.getvalue()
+
+    def producer(self, called):
+        inner = foreign(Plain(), ("LINE", 0, 5), called, ("LINE", 0, 6))
+        return foreign(Template("outer", 1), ("LINE", 0, 2), inner)
+
+    def test_the_same(self):
+        def look(frame):
+            looked.append(len(walk(frame)))
+
+        def tracer(frame, event, arg):
+            walk(frame)
+            walk(sys._getframe())
+            return tracer
+
+        looked = []
+        for name in "PY_START", "LINE", "PY_RETURN":
+            monitoring.register_callback(
+                TOOL, getattr(E, name),
+                lambda code, *args: look(sys._getframe(1)))
+        found = []
+        # One line, which is shown.
+        for switch_on, switch_off in (
+            (int, int),
+            (partial(monitoring.set_events, TOOL,
+                     E.PY_START | E.LINE | E.PY_RETURN),
+             partial(monitoring.set_events, TOOL, 0)),
+            (partial(sys.settrace, tracer), partial(sys.settrace, None)),
+            (partial(sys.setprofile, tracer), partial(sys.setprofile, None)),
+        ):
+            switch_on()
+            found.append(self.observe(self.producer, io.StringIO()))
+            switch_off()
+        self.assertGreater(len(looked), 10)
+        for other in found[1:]:
+            self.assertEqual(other, found[0])
+
+    def test_exceptions_of_python_code(self):
+        # Their tracebacks have the frames of Python code.
+        def fail():
+            raise LookupError
+
+        self.look_at([], None, "RAISE")
+        monitoring.register_callback(
+            TOOL, E.RAISE, lambda code, *args: walk(sys._getframe(1)))
+        try:
+            self.producer(fail)()
+        except LookupError as exc:
+            names = [tb.tb_frame.f_code.co_name for tb in
+                     iterate_traceback(exc.__traceback__)]
+        self.assertEqual(names, ["test_exceptions_of_python_code", "fail"])
+
+    def test_frames_of_python_code_that_ended(self):
+        # Their f_back is that of the program, whoever looked meanwhile.
+        def called():
+            kept.append(sys._getframe())
+
+        kept = []
+        monitoring.register_callback(
+            TOOL, E.PY_START, lambda code, *args: walk(sys._getframe(1)))
+        monitoring.register_callback(
+            TOOL, E.LINE, lambda code, *args: walk(sys._getframe(1)))
+        monitoring.set_events(TOOL, E.PY_START | E.LINE)
+        self.producer(called)()
+        monitoring.set_events(TOOL, 0)
+        self.assertIs(kept[0].f_back, sys._getframe())
+
+
+# ------ Tracebacks ------
+
+class BadAttribute:
+    """A code-like that does something when it is asked for its name."""
+
+    co_filename = FILENAME
+    co_firstlineno = 1
+
+    def __init__(self, function):
+        self.function = function
+
+    @property
+    def co_name(self):
+        self.function()
+        return "bad"
+
+
+class Located:
+    """A code-like whose locations are in several files."""
+
+    co_name = "located"
+    co_filename = FILENAME
+    co_firstlineno = 1
+
+    def __init__(self, *locations):
+        self.locations = locations
+
+    def co_location(self, offset):
+        return self.locations[offset // 2]
+
+
+class TestAddTraceback(FrameTestCase):
+
+    SOURCE = "first = 1\nanswer = some + other\nlast = 3\n"
+
+    def setUp(self):
+        super().setUp()
+        self.cache(FILENAME, self.SOURCE)
+
+    def cache(self, filename, source):
+        linecache.cache[filename] = (
+            len(source), None, source.splitlines(True), filename)
+        self.addCleanup(linecache.cache.pop, filename)
+
+    def entry(self, codelike, offset=0, lineno=0):
+        """The entry that is added for an exception without one."""
+        exc = LookupError("test")
+        self.assertEqual(_testcapi.monitoring_add_traceback(
+            exc, codelike, offset, lineno), 0)
+        tb = exc.__traceback__
+        self.assertIsNone(tb.tb_next)
+        self.assertEqual(tb.tb_frame.f_code.co_name, codelike.co_name)
+        self.assertEqual(tb.tb_frame.f_lineno, tb.tb_lineno)
+        return exc, tb
+
+    def shown(self, exc):
+        return "".join(traceback.format_exception(exc))
+
+    def template(self, *positions):
+        return Template("page", 1, *positions)
+
+    def test_carets(self):
+        codelike = self.template((1, 1, 0, 5), (2, 2, 9, 21))
+        exc, tb = self.entry(codelike, 2)
+        self.assertEqual((tb.tb_lineno, tb.tb_lasti), (2, 2))
+        expected = (f'  File "{FILENAME}", line 2, in page\n'
+                    "    answer = some + other\n"
+                    "             ~~~~~^~~~~~~\n"
+                    "LookupError: test\n")
+        self.assertTrue(self.shown(exc).endswith(expected))
+        with support.captured_stderr() as output:
+            sys.excepthook(type(exc), exc, exc.__traceback__)
+        self.assertTrue(output.getvalue().endswith(expected))
+        with support.captured_stderr() as output:
+            _testcapi.exception_print(exc)
+        self.assertTrue(output.getvalue().endswith(expected))
+
+    def test_logging(self):
+        exc, tb = self.entry(self.template((1, 1, 0, 5)))
+        output = io.StringIO()
+        logger = logging.Logger("test")
+        logger.addHandler(logging.StreamHandler(output))
+        try:
+            raise exc
+        except LookupError:
+            logger.exception("failed")
+        self.assertIn(f'File "{FILENAME}", line 1, in page\n    first = 1\n',
+                      output.getvalue())
+
+    def test_uncaught(self):
+        script = textwrap.dedent("""
+            import _testcapi
+            class Codelike:
+                co_name = "page"
+                co_filename = "foreign.src"
+                co_firstlineno = 7
+            exc = LookupError("test")
+            _testcapi.monitoring_add_traceback(exc, Codelike(), 0, 9)
+            raise exc
+        """)
+        result = script_helper.assert_python_failure("-c", script)
+        self.assertEqual(result.err.decode().splitlines()[-3:], [
+            '    raise exc', '  File "foreign.src", line 9, in page',
+            "LookupError: test"])
+
+    def test_lines(self):
+        located = self.template((3, 3, 0, 4), (2, 2, None, None), (None,) * 4)
+        for codelike, offset, lineno, expected in (
+            # (tb_lineno, tb_lasti)
+            (located, 0, 0, (3, 0)), (located, 0, 3, (3, 0)),
+            (located, 2, 0, (2, 2)), (located, 2, 2, (2, 2)),
+            # They differ: no columns.
+            (located, 0, 2, (2, -1)), (located, 2, 3, (3, -1)),
+            (located, 0, 1000, (1000, -1)),
+            # Nothing is known of the offset.
+            (located, 4, 2, (2, -1)), (located, 4, 0, (1, -1)),
+            (located, 1, 3, (3, -1)), (located, 1, 0, (1, -1)),
+            (located, 10_000, 3, (3, -1)), (located, 10_000, 0, (1, -1)),
+            (located, 2**31 - 2, 0, (1, -1)),
+            (Plain(), 0, 5, (5, -1)), (Plain(), 0, 0, (1, -1)),
+            (_testcapi.CodeLike(0, "page", FILENAME, 4), 6, 0, (4, -1)),
+            (_testcapi.CodeLike(0, "page", FILENAME, 4), 6, 5, (5, -1)),
+        ):
+            with self.subTest(codelike.co_name, offset=offset, lineno=lineno):
+                exc, tb = self.entry(codelike, offset, lineno)
+                lasti = tb.tb_lasti
+                if expected[1] == -1 and lasti != -1:
+                    # Or a place of the same line, without columns.
+                    place = [*tb.tb_frame.f_code.co_positions()][lasti // 2]
+                    self.assertIn(place[0], (None, tb.tb_lineno))
+                    self.assertIn(place[2], (None, 0))
+                    lasti = -1
+                self.assertEqual((tb.tb_lineno, lasti), expected)
+                summary = traceback.extract_tb(exc.__traceback__)
+                self.assertEqual(summary[0].lineno, expected[0])
+                if expected[1] == -1:
+                    self.assertNotIn("^", self.shown(exc))
+
+    def test_code_objects(self):
+        for kind, codelike in make_codelikes().items():
+            with self.subTest(kind):
+                exc, tb = self.entry(codelike, 0, 5)
+                self.assertEqual(tb.tb_lineno, 5)
+                if isinstance(codelike, types.CodeType):
+                    self.assertIs(tb.tb_frame.f_code, codelike)
+
+    def test_other_file(self):
+        self.cache("included.src", "included = 1\nname = other\n")
+        codelike = Located(
+            (FILENAME, 3, 3, 0, 4), ("included.src", 2, 2, 7, 12),
+            ("included.src", 1, None, None, None),
+            ("included.src", None, None, None, None))
+        for offset, lineno, filename, expected in (
+            (0, 0, FILENAME, 3), (2, 0, "included.src", 2),
+            (2, 2, "included.src", 2), (2, 1, "included.src", 1),
+            (4, 0, "included.src", 1), (4, 2, "included.src", 2),
+            (6, 2, "included.src", 2), (0, 1, FILENAME, 1),
+        ):
+            with self.subTest(offset=offset, lineno=lineno):
+                exc, tb = self.entry(codelike, offset, lineno)
+                entry, = traceback.extract_tb(tb)
+                self.assertEqual((entry.filename, entry.lineno, entry.name),
+                                 (filename, expected, "located"))
+                has_columns = offset in (0, 2) and lineno in (0, expected) \
+                    and expected != 1
+                self.assertEqual("^" in self.shown(exc),
+                                 has_columns and offset == 2)
+
+    def test_frame_of_the_activation(self):
+        codelike = self.template((1, 1, 0, 5), (2, 2, 9, 21))
+        frames = []
+        names = "PY_START", "LINE", "RAISE", "PY_UNWIND"
+        self.look_at([codelike], frames.append, *names)
+
+        def fail():
+            raise LookupError
+
+        variables = {"a": 1}
+        producer = make_producer(
+            codelike, ("PY_START", 0), ("namespaces", None, variables),
+            ("LINE", 2, 2), fail,
+            failed=(("traceback", 2, 0), ("RAISE", 2), ("PY_UNWIND", 2)))
+        for events in names, ():
+            frames.clear()
+            monitoring.set_events(TOOL, sum(getattr(E, name)
+                                            for name in events))
+            try:
+                producer()
+            except LookupError as exc:
+                tb = exc.__traceback__.tb_next
+                self.assertEqual(tb.tb_frame.f_code.co_name, "page")
+            self.assertEqual((tb.tb_lineno, tb.tb_lasti), (2, 2))
+            self.assertEqual(tb.tb_frame.f_lineno, 2)
+            if frames:
+                self.assertEqual(len(frames), 4)
+                self.assertEqual({*frames}, {tb.tb_frame})
+                self.assertEqual(dict(tb.tb_frame.f_locals), variables)
+
+    def test_entries_of_a_stack(self):
+        # Foreign in Python in foreign code, with a tracer and without.
+        inner, outer = self.template((1, 1, 0, 5)), Template("outer", 3)
+
+        def fail():
+            raise LookupError
+
+        def entry(lineno):
+            return {"failed": (("traceback", 0, lineno), ("RAISE", 0),
+                               ("PY_UNWIND", 0))}
+
+        def python():
+            make_producer(inner, ("PY_START", 0), ("LINE", 0, 1), fail,
+                          **entry(0))()
+
+        producer = make_producer(outer, ("PY_START", 0), ("LINE", 0, 4),
+                                 python, **entry(4))
+        shown = []
+        for tracer in None, lambda *args: None:
+            sys.settrace(tracer)
+            try:
+                producer()
+            except LookupError as exc:
+                sys.settrace(None)
+                shown.append(self.shown(exc))
+                names = [tb.tb_frame.f_code.co_name for tb in
+                         iterate_traceback(exc.__traceback__)]
+                self.assertEqual(names, ["test_entries_of_a_stack", "outer",
+                                         "python", "page", "fail"])
+        self.assertEqual(*shown)
+
+    def test_no_exception_set(self):
+        with self.assertRaises(SystemError):
+            _testcapi.monitoring_add_traceback(None, Plain(), 0, 0)
+
+    def test_exception_is_kept(self):
+        # Whatever the code-like does.
+        def fail():
+            raise ZeroDivisionError
+
+        class NoName:
+            co_name = 3
+
+        class Positions(Plain):
+            def co_positions(self):
+                raise ZeroDivisionError
+
+        for codelike in BadAttribute(fail), NoName(), Positions():
+            with self.subTest(type(codelike)):
+                exc = LookupError("test")
+                exc.__context__ = context = KeyError()
+                self.assertEqual(_testcapi.monitoring_add_traceback(
+                    exc, codelike, 0, 0), -1)
+                self.assertIs(exc.__context__, context)
+                self.assertIsNone(exc.__traceback__)
+                self.assertIsNone(exc.__cause__)
+
+    def test_location_that_cannot_be_known(self):
+        def fail(offset):
+            raise ZeroDivisionError
+
+        codelike = self.template((1, 1, 0, 5))
+        codelike.co_location = fail
+        exc, tb = self.entry(codelike, 0, 2)
+        self.assertEqual(tb.tb_lineno, 2)
+
+    def test_events_while_the_codelike_is_asked(self):
+        # They would not be the program's.
+        def fire():
+            foreign(Plain(), line=3)()
+            asked.append(True)
+
+        asked = []
+        codelike = BadAttribute(fire)
+        plain = []
+        monitoring.register_callback(TOOL, E.LINE,
+                                     lambda code, line: plain.append(code))
+        monitoring.set_events(TOOL, E.LINE)
+        exc = LookupError()
+        _testcapi.monitoring_add_traceback(exc, codelike, 0, 3)
+        monitoring.set_events(TOOL, 0)
+        self.assertTrue(asked)
+        self.assertNotIn(fire.__code__, plain)
+
+    @unittest.skipUnless(hasattr(_testcapi, "set_nomemory"),
+                         "needs _testcapi.set_nomemory")
+    def test_no_memory(self):
+        script = textwrap.dedent("""
+            import _testcapi, sys, types
+            from test.test_capi import test_monitoring_frames as tests
+            codelikes = [
+                tests.Plain(), tests.make_function().__code__,
+                tests.Template("page", 1, (1, 1, 0, 5), (2, 2, 9, 21)),
+                tests.Located(("included.src", 2, 2, 7, 12)),
+            ]
+            add, set_nomemory, remove_mem_hooks = (
+                _testcapi.monitoring_add_traceback, _testcapi.set_nomemory,
+                _testcapi.remove_mem_hooks)
+            M = sys.monitoring
+            M.use_tool_id(2, "test")
+            for events in 0, M.events.LINE:
+                M.set_events(2, events)
+                for codelike in codelikes:
+                    for stop in 0, 1:
+                        failures = 0
+                        for start in range(300):
+                            exc = LookupError("test")
+                            result = None
+                            set_nomemory(start, start + 1 if stop else 0)
+                            try:
+                                result = add(exc, codelike, 0, 2)
+                            finally:
+                                remove_mem_hooks()
+                            if result == 0 and exc.__traceback__:
+                                if stop and start < 40:
+                                    continue
+                                break
+                            assert result == -1, result
+                            assert exc.__traceback__ is None
+                            assert exc.args == ("test",)
+                            failures += 1
+                        else:
+                            raise AssertionError("never succeeded")
+                        assert failures > 2, failures
+                # Others, for the next round has their code objects.
+                codelikes = [
+                    tests.Plain(),
+                    tests.Template("page", 1, (1, 1, 0, 5), (2, 2, 9, 21)),
+                    tests.Located(("included.src", 2, 2, 7, 12)),
+                ]
+        """)
+        script_helper.assert_python_ok("-c", script)
+
+    def test_no_leak(self):
+        codelike = self.template((1, 1, 0, 5), (2, 2, 9, 21))
+
+        def add():
+            for codelike in codelikes:
+                _testcapi.monitoring_add_traceback(LookupError(), codelike, 2,
+                                                   0)
+
+        codelikes = (codelike, Plain(), _testcapi.CodeLike(0),
+                     Located(*[("included.src", 2, 2, 7, 12)] * 2))
+        for _ in range(3):
+            before = count_blocks()
+            for _ in range(50):
+                add()
+            leaked = count_blocks() - before
+        self.assertLess(leaked, 20)
 
 
 if __name__ == "__main__":

@@ -164,13 +164,13 @@ class TestVersion(MonitoringTestCase):
         self.assertEqual(self.word.value, before)
 
     def test_legacy_tools(self):
-        # They get no producer's events.
         for setter in (sys.settrace, sys.setprofile):
             setter(lambda *args: None)
             try:
-                self.check(False)
+                self.check(True)
             finally:
                 setter(None)
+            self.check(False)
 
 
 def _add_header_tests():
