@@ -6,7 +6,7 @@ PYTHON = python3
 
 .DEFAULT_GOAL := all
 
-# Settings like CPYTHON= and prefix= are in the environment of the command.
+# Settings like BASE=, CPYTHON= and prefix= are in the environment of the command.
 %: FORCE
 	@command -v $(firstword $(PYTHON)) >/dev/null || { \
 	    echo "this machine lacks $(PYTHON): apt-get install python3" >&2; \

@@ -5,7 +5,7 @@
 #include "pycore_codelikes.h"
 #include "pycore_interp.h"        // PyInterpreterState.codelikes
 #include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
-#include "pycore_pymem.h"         // _PyMem_FreeDelayed()
+#include "pycore_pymem.h"         // _PyObject_FreeDelayed()
 
 typedef struct _Py_codelikes_state codelikes_state;
 typedef struct _Py_codelike codelike_entry;
@@ -55,7 +55,7 @@ set_locations(codelike_entry *entry, location_table *table)
     location_table *old = entry->locations;
     FT_ATOMIC_STORE_PTR_RELEASE(entry->locations, table);
     if (old != &no_locations) {
-        _PyMem_FreeDelayed(old);
+        _PyObject_FreeDelayed(old);
     }
 }
 
@@ -77,7 +77,8 @@ reserve_location(codelike_entry *entry)
         return 0;
     }
     size_t num_slots = 2 * (old->mask + 1);
-    location_table *table = PyMem_Calloc(
+    // As for an object: _PyMem_FreeDelayed() is not the same in each 3.13.
+    location_table *table = PyObject_Calloc(
         1, offsetof(location_table, slots)
            + num_slots * sizeof(table->slots[0]));
     if (table == NULL) {
@@ -123,7 +124,7 @@ free_entry(codelike_entry *entry)
 {
     Py_DECREF(entry->ref);
     if (has_locations(entry)) {
-        PyMem_Free(entry->locations);
+        PyObject_Free(entry->locations);
     }
     PyMem_Free(entry);
 }

@@ -1205,6 +1205,7 @@ check_codelike(PyObject *codelike)
     return 0;
 }
 
+/* For a code object with bytecode the interpreter has set its own before. */
 static int
 set_codelike_events(PyObject *codelike, int tool_id,
                     _PyMonitoringEventSet events)
@@ -1214,15 +1215,8 @@ set_codelike_events(PyObject *codelike, int tool_id,
     if (check_tool(interp, tool_id)) {
         return -1;
     }
-    if (has_bytecode(codelike)) {
-        if (_PyMonitoring_SetLocalEvents((PyCodeObject *)codelike, tool_id,
-                                         events) < 0)
-        {
-            return -1;
-        }
-    }
-    else if (_Py_codelike_set_local_events(interp, codelike, owner,
-                                           events) < 0)
+    if (!has_bytecode(codelike)
+        && _Py_codelike_set_local_events(interp, codelike, owner, events) < 0)
     {
         return -1;
     }

@@ -2,7 +2,7 @@
 
 from bench import bench
 from series import builder
-from series.workspace import BUILD, ROOT, prepare
+from series.workspace import ROOT, build_folder, prepare
 
 
 def measure():
@@ -19,8 +19,8 @@ def measure_quick():
 
 def write_readme():
     """Put the figures of make bench into bench/README.md and README.md."""
-    bench.TABLE.write(ROOT, BUILD)
-    bench.SUMMARY.write(ROOT, BUILD)
+    bench.TABLE.write(ROOT, build_folder())
+    bench.SUMMARY.write(ROOT, build_folder())
 
 
 COMMANDS = {

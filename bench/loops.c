@@ -1,4 +1,4 @@
-/* The loops that bench/bench.py counts and times, as an extension module.
+/* The loops that this room counts and times, as an extension module.
 
    Each loop has a twin that does the same without the API, over which its cost
    is given: "nothing" and "bare_..." below.  Nothing here knows more of the

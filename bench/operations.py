@@ -16,6 +16,8 @@ LAYOUTS = 20            # of memory, where addresses decide what is measured
 TOOLS = (1, 2, 6)
 LENGTHS = (1, 8, 16)    # of a scope
 WORKLOAD_EVENTS = ("PY_START", "LINE", "PY_RETURN")
+IDLE, FRESH = ("workload, nobody listens",
+               "workload on the stack, nobody listens")
 PROGRAMS = ("nbody", "fannkuch", "scheduler", "words", "generators")
 
 
@@ -126,10 +128,10 @@ def scope_operations():
 
 def workload_operations():
     """Return the workload under each kind of tool."""
-    idle = Operation("workload, nobody listens", "workload",
-                     "nothing_workload", types=scope_types(16))
-    stack = replace(idle, name="workload on the stack, nobody listens",
-                    loop="stack_workload", types=scope_types(7))
+    idle = Operation(IDLE, "workload", "nothing_workload",
+                     types=scope_types(16))
+    stack = replace(idle, name=FRESH, loop="stack_workload",
+                    types=scope_types(7))
     active = replace(idle, name="workload, no callback", tools=1,
                      listen_to=WORKLOAD_EVENTS, events=10)
     found = [idle, stack, active]

@@ -3,14 +3,14 @@
 from compat import compat
 from series import builder
 from series.common import say
-from series.workspace import BUILD, ROOT, lock
+from series.workspace import ROOT, build_folder, lock
 
 
 def test():
     """Test the header on every CPython from 3.12 on that is here."""
     builder.check_prerequisites("g++")
     lock()
-    return compat.test_compat(BUILD)
+    return compat.test_compat(build_folder())
 
 
 def write_readme():

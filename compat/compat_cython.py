@@ -5,6 +5,7 @@ from pathlib import Path
 import subprocess
 
 from series.common import clean_environment, output_of, say
+from series.environments import make_environment
 from series.testing import Outcome
 
 CYTHON = "Cython>=3.1"
@@ -17,32 +18,15 @@ REPORTS = ("lines", "once", "profile")
 def translate(build, sample, pythons):
     """Return sample.c, or None, having said so, without a package index."""
     directory = build.resolve() / "compat/cython"
-    cython = directory / "bin/cython"
-    if not cython.exists():
-        log = directory.with_suffix(".log")
-        log.parent.mkdir(exist_ok=True)
-        if not install(directory, pythons, log):
-            say("skipped", f"Cython: no package index gives {CYTHON}, "
-                           f"see {log}")
-            return None
+    log = directory.with_suffix(".log")
+    tool = make_environment(directory, pythons, log, CYTHON)
+    if tool is None:
+        say("skipped", f"Cython: no package index gives {CYTHON}, see {log}")
+        return None
     source = directory / "sample.c"
-    output_of([cython, sample, "-o", source], env=clean_environment())
+    output_of([tool.with_name("cython"), sample, "-o", source],
+              env=clean_environment())
     return source
-
-
-def install(directory, pythons, log):
-    """Install Cython with the first interpreter that has pip."""
-    with open(log, "wb") as file:
-        def succeeds(*command):
-            return not subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT,
-                env=clean_environment()).returncode
-
-        return (any(succeeds(python, "-m", "venv", "--clear", directory)
-                    for python in pythons)
-                and succeeds(directory / "bin/python", "-m", "pip", "install",
-                             "--disable-pip-version-check", "--retries", "1",
-                             CYTHON))
 
 
 def report(interpreter, source, directory, *options):

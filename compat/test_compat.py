@@ -178,7 +178,8 @@ class TranslateTest(unittest.TestCase):
                 pythons.append(root / f"python{number}")
                 pythons[-1].write_text(f"#!/bin/sh\n{script}\n")
                 pythons[-1].chmod(0o755)
-            with mock.patch("compat.compat_cython.say") as say:
+            with mock.patch("compat.compat_cython.say") as say, \
+                    contextlib.redirect_stdout(io.StringIO()):
                 source = compat_cython.translate(root, root / "sample.pyx",
                                                  pythons)
             self.assertEqual(source is None, say.called)

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from series.common import SeriesError, print_tail, say, status_of
+from series.environments import make_environment
 
 COVERAGE = "coverage==7.17.3"
 GREENLET = "greenlet==3.5.6"
@@ -25,7 +26,12 @@ CALLS = {"len": 4, "hex": 2, "chr": 2}
 
 def check_clients(build, python):
     """Run each tool over a producer."""
-    tool = install_packages(build, python)
+    log = build / "clients-install.log"
+    tool = make_environment(build / "clients-venv", [python], log,
+                            "--only-binary", ":all:", *PACKAGES)
+    if tool is None:
+        raise SeriesError(f"make clients needs a package index that pip "
+                          f"reaches, the log is {log}")
     check_coverage(build, tool)
     check_greenlets(build, tool)
 
@@ -53,26 +59,6 @@ def check_greenlets(build, tool):
             raise SeriesError(f"{GREENLET}, {way}: {difference}")
         say("clients", f"{GREENLET}, {way}: the same calls and counts in "
                        f"{len(from_python)} orders")
-
-
-def install_packages(build, python):
-    """Return the Python of an environment that has the packages."""
-    environment = build / "clients-venv"
-    installed = environment / ".installed"
-    tool = environment.resolve() / "bin/python"
-    wanted = " ".join(PACKAGES)
-    if installed.is_file() and installed.read_text() == wanted:
-        return tool
-    say("install", wanted)
-    log = build / "clients-install.log"
-    for command in ([python, "-m", "venv", "--clear", environment],
-                    [tool, "-m", "pip", "install", "--retries", "1",
-                     "--only-binary", ":all:", *PACKAGES]):
-        if status_of(command, log):
-            raise SeriesError(f"make clients needs a package index that pip "
-                              f"reaches, the log is {log}")
-    installed.write_text(wanted)
-    return tool
 
 
 def measure(build, tool, core, options, choice):

@@ -1,14 +1,15 @@
 """The commands that prove the series."""
 
-from prove import clients, compare, faults, full, interpreter, sanitizers
+from prove import clients, compare, full, interpreter, sanitizers, seeding
 from series import builder
-from series.workspace import BUILD, ROOT, prepare
+from series.workspace import ROOT, build_folder, prepare
 
 
 def test():
     """Run every test on the debug interpreter."""
     builder.check_prerequisites("g++")
-    return interpreter.test(prepare()[-1])
+    series, _, build = prepare()
+    return interpreter.test(series, build)
 
 
 def test_freethreaded():
@@ -31,8 +32,8 @@ def compare_with_stock():
 
 def write_readme():
     """Put the table of make compare into prove/README.md and README.md."""
-    compare.TABLE.write(ROOT, BUILD)
-    compare.SUMMARY.write(ROOT, BUILD)
+    compare.TABLE.write(ROOT, build_folder())
+    compare.SUMMARY.write(ROOT, build_folder())
 
 
 def seed_faults():
@@ -40,7 +41,7 @@ def seed_faults():
     builder.check_prerequisites()
     build = prepare()[-1]
     builder.build_python(build, "release")
-    return 1 if faults.seed_faults(build) else 0
+    return 1 if seeding.seed_faults(build) else 0
 
 
 def test_addresses():

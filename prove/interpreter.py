@@ -6,11 +6,12 @@ from series import builder
 from series.testing import Tally, our_tests, test_interpreter
 
 
-def test(build):
-    """Run every test on build/debug/python; return the exit status."""
+def test(series, build):
+    """Run every test on the debug interpreter; return the exit status."""
     python = builder.build_python(build, "debug", "--with-pydebug")
     tally = Tally(build)
-    tally.unittest("series", sys.executable, "discover", "-s", build.parent)
+    tally.unittest("series", sys.executable, "discover", "-s", series.root,
+                   BASE=series.version)
     test_example(tally, python, "example", build)
     test_interpreter(tally, python, "debug", build / "src")
     for module in ("test_monitoring", *our_tests(build / "src")):

@@ -17,6 +17,10 @@ TITLES = "stock 9.9.9", "ours"
 
 
 class CompareTest(FixtureCase):
+    def setUp(self):
+        super().setUp()
+        self.first = self.load()[0]
+
     def run_test(self, script, timeout=30):
         """Let a shell script play one test and return its result."""
         python = self.top / "python"
@@ -91,30 +95,35 @@ class CompareTest(FixtureCase):
             self.assertEqual(page.read_text(),
                              f"a\n{compare.TABLE.start}\n\n{fragment}\n"
                              f"{compare.TABLE.end}\nb\n")
-            compare.check_page(page, fragment)
+            compare.check_page(self.first, page, fragment)
 
     def test_stock_may_fail_in_another_way(self):
         fragment = compare.markdown(TABLE, TITLES)
         for result in ("FAILED", "timeout", "crash (SIGABRT)"):
             page = self.page(fragment.replace("crash (SIGSEGV)", result))
-            compare.check_page(page, fragment)
+            compare.check_page(self.first, page, fragment)
 
     def test_page_with_an_old_table(self):
         fragment = compare.markdown(TABLE, TITLES)
         for old in ("", fragment.replace("| FAILED", "| ok"),
                     fragment.replace("test_z", "test_w")):
             with self.assertRaises(SeriesError) as caught:
-                compare.check_page(self.page(old), fragment)
+                compare.check_page(self.first, self.page(old), fragment)
             self.assertEqual(str(caught.exception),
                              "prove/README.md: its table is not what was "
                              "measured, make compare-readme puts it in")
+
+    def test_page_is_on_the_first_base(self):
+        self.set_version("9.9.15")
+        compare.check_page(self.load(self.stock)[0], self.page(""),
+                           compare.markdown(TABLE, TITLES))
 
     def test_page_without_marks(self):
         for mark in (compare.TABLE.start, compare.TABLE.end):
             page = self.page("")
             page.write_text(page.read_text().replace(mark, ""))
             with self.assertRaisesRegex(SeriesError, "lacks the line"):
-                compare.check_page(page, "")
+                compare.check_page(self.first, page, "")
 
     def test_nothing_measured(self):
         with self.assertRaisesRegex(SeriesError, "does not exist, make "

@@ -69,7 +69,7 @@ class FullTest(FixtureCase):
         with mock.patch.object(builder, "build_stock"), \
                 mock.patch.object(builder, "build_python"), \
                 mock.patch.object(full, "run", side_effect=map(dict, runs)):
-            full.test(*self.load(), self.build, ())
+            full.test(*self.load(), ())
         return self.output.getvalue()
 
     GOOD = {"test_a": "passed", "test.test_a.C.t": "passed"}

@@ -22,7 +22,7 @@ def main(target="help", *arguments):
         return command(*arguments) or 0
     except (SeriesError, OSError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return getattr(error, "status", 1)
     except KeyboardInterrupt:
         return 130
 

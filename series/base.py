@@ -1,4 +1,4 @@
-"""The pinned base: where it comes from and what is checked."""
+"""The base: where it comes from and what is checked."""
 
 from fnmatch import fnmatchcase
 import os
@@ -9,9 +9,10 @@ import subprocess
 import tarfile
 
 from series.common import SeriesError, clean_environment, file_sha256, say
-from series.manifest import walk
+from series.manifest import Series, walk
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
+VERSION_HEADER = "Include/patchlevel.h"
 
 # What a build within a source directory leaves there.
 BUILD_PRODUCTS = (
@@ -31,8 +32,14 @@ BUILD_PRODUCTS = (
 )
 
 
+class NoBase(SeriesError):
+    """A pinned base that this machine cannot get."""
+
+    status = 3
+
+
 class Base:
-    """A directory that holds the pinned CPython."""
+    """A directory that holds a CPython."""
 
     def __init__(self, root, series_root):
         self.root = Path(root)
@@ -51,92 +58,141 @@ class Base:
                             for pattern in BUILD_PRODUCTS)
                 and (self.root / path).is_file()]
 
+    def version(self):
+        """Return the version that Include/patchlevel.h gives."""
+        header = self.root / VERSION_HEADER
+        if not header.is_file():
+            raise SeriesError(f"{self.root}: is not a CPython source tree, "
+                              f"it has no {VERSION_HEADER}")
+        return version_in(header.read_bytes())
+
     def check(self, series):
-        """Check the version and each file that the series touches."""
-        version = self.version()
-        if version != series.base["version"]:
-            raise SeriesError(f"{self.root}: is CPython {version}, the series "
-                              f"needs {series.base['version']}")
+        """Check each file that the series touches."""
         for path in series.touched():
             self.check_file(path, series)
 
-    def version(self):
-        """Return the version that Include/patchlevel.h gives."""
-        header = self.root / "Include/patchlevel.h"
-        if not header.is_file():
-            raise SeriesError(f"{self.root}: is not a CPython source tree, "
-                              f"it has no Include/patchlevel.h")
-        found = re.search(r'#define\s+PY_VERSION\s+"([^"]*)"',
-                          header.read_text(encoding="utf-8"))
-        return found.group(1) if found else "without a version"
-
     def check_file(self, path, series):
-        """Check that one stock file is as pinned, or absent if it is new."""
+        """Check that one stock file is as pinned, or absent if it is new.
+
+        Where no digest is, what edits change is theirs to check.
+        """
         file = self.root / path
         ours = series.root / path
-        wanted = series.stock.get(path)
+        wanted = series.digests(path)
         actual = file_sha256(file) if file.is_file() else None
-        if actual == wanted:
+        if actual in wanted or actual is None and not wanted:
             return
         if actual and ours.is_file() and actual == file_sha256(ours):
             raise SeriesError(f"{file}: is the series' own, so the tree "
                               f"already carries the series")
-        if wanted is None:
+        if not wanted:
             raise SeriesError(f"{file}: exists, but the series adds it")
         if actual is None:
             raise SeriesError(f"{file}: does not exist, but the series "
                               f"needs it")
-        raise SeriesError(f"{file}: is not that of CPython "
-                          f"{series.base['version']}, its SHA-256 is "
-                          f"{actual} instead of {wanted}")
+        if series.base is None and path in series.edited() | set(series.parts):
+            return
+        versions = series.version if series.base else series.tested
+        raise SeriesError(f"{file}: is not that of CPython {versions}, its "
+                          f"SHA-256 is {actual} instead of "
+                          f"{' or '.join(wanted)}")
 
 
-def find_base(series, build, given):
-    """Return the checked base; given is the value of CPYTHON=, or empty."""
-    if given and Path(given).is_dir():
-        base = Base(given, series.root)
-    else:
-        base = Base(build / "base", series.root)
-        if given:
-            check_archive(Path(given), series)
-        if not base.root.exists():
-            archive = Path(given) if given else find_archive(series, build)
-            extract(archive, base.root, series)
+def find_base(root, build, given, wanted):
+    """Return the series for a base, the base, checked, and its build folder.
+
+    given is the value of CPYTHON=, wanted that of BASE=, or empty.
+    """
+    series, base, folder = locate_base(root, build, given, wanted)
     base.check(series)
-    say("base", f"{base.root}, CPython {series.base['version']}")
-    return base
+    untested = f", which is not tested, as {series.tested} is"
+    say("base", f"{base.root}, CPython {series.version}"
+                f"{untested if series.base is None else ''}")
+    return series, base, folder
 
 
-def check_archive(path, series):
-    """Check the digest of an archive."""
+def locate_base(root, build, given, wanted):
+    """Return what find_base() does, with nothing checked but the version and
+    the digest of an archive."""
+    if not given:
+        series = Series(root, wanted)
+        if series.base is None:
+            raise SeriesError(f"BASE={wanted}: is not {series.tested}, any "
+                              f"other needs CPYTHON=PATH")
+    elif Path(given).is_dir():
+        series = Series(root, Base(given, root).version())
+    else:
+        series = Series(root, archived_version(Path(given), root))
+    if wanted and wanted != series.version:
+        raise SeriesError(f"CPYTHON={given}: is CPython {series.version}, not "
+                          f"BASE={wanted}")
+    folder = series.build_folder(build)
+    if given and Path(given).is_dir():
+        return series, Base(given, root), folder
+    target = folder / "base"
+    if series.base is None:
+        # No pin says whether what was extracted before is the same.
+        target = folder / f"base-{file_sha256(given)[:12]}"
+    elif given:
+        check_archive(Path(given), series.base)
+    if not target.exists():
+        extract(Path(given) if given else find_archive(series.base, folder),
+                target)
+    return series, Base(target, root), folder
+
+
+def version_in(header):
+    """Return the version that the text of a patchlevel.h gives."""
+    found = re.search(rb'#define\s+PY_VERSION\s+"([^"]*)"', header)
+    return found.group(1).decode() if found else "without a version"
+
+
+def archived_version(path, root):
+    """Return the version of an archive."""
     if not path.is_file():
         raise SeriesError(f"CPYTHON={path}: no such file or directory")
     digest = file_sha256(path)
-    if digest != series.base["sha256"]:
-        raise SeriesError(f"{path}: is truncated or not "
-                          f"{series.base['archive']}, its SHA-256 is "
-                          f"{digest} instead of {series.base['sha256']}")
+    for base in Series(root).bases:
+        if base["sha256"] == digest:
+            return base["version"]
+    try:
+        with tarfile.open(path) as members:
+            for member in members:
+                if in_source(member) == VERSION_HEADER:
+                    return version_in(members.extractfile(member).read())
+    except Exception as error:      # each decompressor has errors of its own
+        raise SeriesError(f"{path}: cannot be unpacked: {error}") from None
+    raise SeriesError(f"{path}: is no archive of CPython, it has no "
+                      f"{VERSION_HEADER}")
 
 
-def find_archive(series, build):
-    """Return the archive in build/, downloaded if it is not there."""
-    archive = build / series.base["archive"]
-    if archive.is_file() and file_sha256(archive) == series.base["sha256"]:
+def check_archive(path, pin):
+    """Check the digest of an archive."""
+    digest = file_sha256(path)
+    if digest != pin["sha256"]:
+        raise SeriesError(f"{path}: is truncated or not {pin['archive']}, its "
+                          f"SHA-256 is {digest} instead of {pin['sha256']}")
+
+
+def find_archive(pin, folder):
+    """Return the archive in a build folder, downloaded if it is not there."""
+    archive = folder / pin["archive"]
+    if archive.is_file() and file_sha256(archive) == pin["sha256"]:
         return archive
-    build.mkdir(parents=True, exist_ok=True)
-    addresses = [f"{repository.rstrip('/')}/{series.base['pool']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    addresses = [f"{repository.rstrip('/')}/{pin['pool']}"
                  for repository in repositories()]
     partial = archive.with_name(archive.name + ".partial")
-    fetched = fetch(addresses, partial, series.base["sha256"])
+    fetched = fetch(addresses, partial, pin["sha256"])
     if not fetched and partial.exists():
         # What is there from an earlier run cannot be continued.
         partial.unlink()
-        fetched = fetch(addresses, partial, series.base["sha256"])
+        fetched = fetch(addresses, partial, pin["sha256"])
     if not fetched:
-        raise SeriesError(
-            f"{series.base['archive']} is in no Debian repository that this "
-            f"machine reaches: give its path, or that of a CPython "
-            f"{series.base['version']} source directory, with CPYTHON=PATH")
+        raise NoBase(
+            f"{pin['archive']} is in no Debian repository that this machine "
+            f"reaches: give its path, or that of a CPython {pin['version']} "
+            f"source directory, with CPYTHON=PATH")
     partial.rename(archive)
     return archive
 
@@ -188,18 +244,23 @@ def mirrors(path):
             if words and not words[0].startswith("#")]
 
 
-def extract(archive, target, series):
+def extract(archive, target):
     """Unpack the archive to a directory that appears only when whole."""
-    say("extract", series.base["archive"])
+    say("extract", archive.name)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with tarfile.open(archive) as members:
             for member in members:
                 extract_member(members, member, partial)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except Exception as error:      # each decompressor has errors of its own
         raise SeriesError(f"{archive}: cannot be unpacked: {error}") from None
     partial.rename(target)
+
+
+def in_source(member):
+    """Return the path of a member of an archive, without its first folder."""
+    return "/".join(member.name.split("/")[1:])
 
 
 def extract_member(members, member, target):
@@ -207,7 +268,7 @@ def extract_member(members, member, target):
 
     Owners are left alone, and the time is kept for the sake of make.
     """
-    path = target.joinpath(*member.name.split("/")[1:])
+    path = target / in_source(member)
     if member.isdir():
         path.mkdir(parents=True, exist_ok=True)
     elif member.isfile():

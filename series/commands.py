@@ -2,10 +2,11 @@
 
 import os
 
-from series import builder, checks, docs, export
+from series import builder, checks, docs, export, variants
+from series.base import locate_base
 from series.common import SeriesError
 from series.rooms import help_text
-from series.workspace import ROOT, prepare
+from series.workspace import BUILD, ROOT, lock, prepare
 
 
 def run():
@@ -20,10 +21,24 @@ def show_help():
     print(help_text(ROOT), end="")
 
 
+def write_tree():
+    """Find CPython and apply the series, but build nothing."""
+    prepare()
+
+
 def export_patches():
     """Write the patches for git am to build/series."""
     builder.check_prerequisites("git")
     export.export(*prepare())
+
+
+def write_variants():
+    """Adapt the edits to BASE=VERSION, which series.json names."""
+    builder.check_prerequisites("git")
+    lock()
+    first_base = locate_base(ROOT, BUILD, None, None)[1]
+    variants.write_variants(first_base, *locate_base(
+        ROOT, BUILD, os.environ.get("CPYTHON"), os.environ.get("BASE")))
 
 
 def check():
@@ -57,13 +72,15 @@ def install():
     builder.check_prerequisites()
     series, _, build = prepare()
     builder.install(build, os.path.normpath(prefix), destination,
-                    series.base["version"])
+                    series.version)
 
 
 COMMANDS = {
     "all": run,
     "help": show_help,
+    "tree": write_tree,
     "series": export_patches,
+    "variants": write_variants,
     "check-series": check,
     "check-series-quick": check_quick,
     "docs": build_docs,

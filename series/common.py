@@ -7,7 +7,9 @@ import sys
 
 
 class SeriesError(Exception):
-    """A failure told to the user as one sentence."""
+    """A failure that a user sees as one sentence, and an exit status."""
+
+    status = 1
 
 
 def sha256(data):
@@ -36,7 +38,7 @@ def clean_environment(**extra):
     settings, and PYTHON* variables would reach the interpreter under test.
     """
     dropped = ("MAKEFLAGS", "MFLAGS", "GNUMAKEFLAGS", "MAKELEVEL",
-               "MAKEOVERRIDES", "CPYTHON")
+               "MAKEOVERRIDES", "CPYTHON", "BASE")
     environment = {
         name: value for name, value in os.environ.items()
         if name not in dropped and not name.startswith("PYTHON")

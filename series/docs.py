@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from series.common import SeriesError, clean_environment, print_tail, say
+from series.environments import make_environment
 from series.tree import patched_files
 
 OLDEST_SPHINX_PYTHON = (3, 11)
@@ -45,16 +46,12 @@ def build_docs(series, base, build):
 
 def find_sphinx(base, build):
     """Return the command of a Sphinx that builds the base's pages."""
-    environment = build / "docs-venv"
-    installed = environment / ".installed"
-    sphinx = [str(environment / "bin/python"), "-m", "sphinx"]
-    if installed.exists():
-        return sphinx
-    python = find_python()
-    if python and install_sphinx(python, environment, base):
-        installed.touch()
-        return sphinx
-    shutil.rmtree(environment, ignore_errors=True)
+    tool = make_environment(
+        build / "docs-venv", filter(None, [find_python()]),
+        build / "docs-install.log",
+        "-r", base.root / "Doc/requirements.txt")
+    if tool:
+        return [tool, "-m", "sphinx"]
     program = shutil.which("sphinx-build")
     if program and f" {OLDER_SPHINX}." in version_of(program):
         return [program, "-D", f"needs_sphinx={OLDER_SPHINX}"]
@@ -71,26 +68,11 @@ def find_python():
     check = (f"import ensurepip, ssl, sys, venv, zlib; "
              f"sys.exit(sys.version_info < {OLDEST_SPHINX_PYTHON})")
     for name in filter(shutil.which, names):
-        if succeeds([name, "-c", check]):
+        if subprocess.run([name, "-c", check], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL,
+                          env=clean_environment()).returncode == 0:
             return name
     return None
-
-
-def install_sphinx(python, environment, base):
-    """Install what the base's pages need; say whether that worked."""
-    say("install", "Doc/requirements.txt")
-    shutil.rmtree(environment, ignore_errors=True)
-    return (succeeds([python, "-m", "venv", environment])
-            and succeeds([environment / "bin/python", "-m", "pip", "install",
-                          "--quiet", "--retries", "1",
-                          "-r", base.root / "Doc/requirements.txt"]))
-
-
-def succeeds(command):
-    """Run a command silently and say whether it succeeded."""
-    return subprocess.run(command, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL,
-                          env=clean_environment()).returncode == 0
 
 
 def version_of(program):

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import unittest
 
-from series import base, manifest, tree
+from series import base, tree
 from series.common import SeriesError, file_sha256, sha256
 
 STOCK = {
@@ -85,9 +85,9 @@ class FixtureCase(unittest.TestCase):
             self.put(f"series/messages/{slug}.txt",
                      f"Subject of {slug}\n\nBody.\n".encode())
         self.manifest = {
-            "base": {"version": "9.9.9", "archive": "Python-9.9.9.tar.xz",
-                     "pool": "pool/p.tar.xz",
-                     "sha256": file_sha256(self.archive)},
+            "bases": [{"version": "9.9.9", "archive": "Python-9.9.9.tar.xz",
+                       "pool": "pool/p.tar.xz",
+                       "sha256": file_sha256(self.archive)}],
             "stock": {path: sha256(STOCK[path])
                       for path in PATCHED if path in STOCK},
             "parts": {"Python/engine.c": {
@@ -108,21 +108,32 @@ class FixtureCase(unittest.TestCase):
         """Write a file of the repository."""
         write(self.root / path, data)
 
+    def set_version(self, version):
+        """Have the source directory be of a version."""
+        write(self.stock / "Include/patchlevel.h",
+              f'#define PY_VERSION "{version}"\n'.encode())
+
+    def add_base(self, version, stock):
+        """Add a base whose stock files with these digests differ."""
+        self.manifest["bases"].append({
+            "version": version, "archive": f"Python-{version}.tar.xz",
+            "pool": f"pool/{version}.tar.xz", "sha256": "0" * 64,
+            "stock": stock})
+        self.put_manifest()
+
     def put_manifest(self):
         self.put("series/series.json", json.dumps(self.manifest).encode())
 
-    def load(self, given=None):
-        """Return the checked series and base."""
-        series = manifest.Series(self.root)
-        found = base.find_base(series, self.build,
-                               str(given or self.archive))
-        return series, found
+    def load(self, given=None, wanted=None):
+        """Return the checked series and base, and its build folder."""
+        return base.find_base(self.root, self.build,
+                              str(given or self.archive), wanted)
 
     def apply(self, given=None):
-        """Bring build/src up to date."""
-        series, found = self.load(given)
+        """Bring the patched tree of a base up to date."""
+        series, found, build = self.load(given)
         changed = tree.patched_files(series, found)
-        tree.write_tree(found, changed, self.build / "src")
+        tree.write_tree(found, changed, build / "src")
 
     def assert_refused(self, sentence, given=None):
         """Check for one sentence and that not a file changes for it."""

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import tarfile
 from unittest import mock
 
-from series import base, manifest
+from series import base
 from series.common import SeriesError, file_sha256, sha256
-from series.fixture import FixtureCase, STOCK, write
+from series.fixture import (EDIT, FixtureCase, PATCHED, STOCK, snapshot,
+                            write)
 
 NO_BASE = ("Python-9.9.9.tar.xz is in no Debian repository that this machine "
            "reaches: give its path, or that of a CPython 9.9.9 source "
@@ -29,6 +31,22 @@ class BadBaseTest(FixtureCase):
         self.assert_refused(f"CPYTHON={path}: no such file or directory",
                             path)
 
+    def test_archive_of_something_else(self):
+        path = self.top / "other.tar.xz"
+        with tarfile.open(path, "w:xz") as archive:
+            archive.add(self.stock / "configure", "other/configure")
+        self.assert_refused(f"{path}: is no archive of CPython, it has no "
+                            f"Include/patchlevel.h", path)
+
+    def test_damaged_archive(self):
+        path = self.top / "damaged.tar.xz"
+        data = bytearray(self.archive.read_bytes())
+        data[100:110] = bytes(10)
+        path.write_bytes(data)
+        with self.assertRaisesRegex(SeriesError,
+                                    f"^{path}: cannot be unpacked: "):
+            self.load(path)
+
     def test_not_a_source_tree(self):
         path = self.top / "empty"
         path.mkdir()
@@ -36,10 +54,27 @@ class BadBaseTest(FixtureCase):
                             f"no Include/patchlevel.h", path)
 
     def test_other_version(self):
-        write(self.stock / "Include/patchlevel.h",
-              b'#define PY_VERSION "9.9.8+"\n')
-        self.assert_refused(f"{self.stock}: is CPython 9.9.8+, the series "
-                            f"needs 9.9.9", self.stock)
+        self.set_version("9.10.0")
+        self.assert_refused("CPython 9.10.0: is not 9.9.9 or another 9.9",
+                            self.stock)
+        self.set_version("9.9.8rc1")
+        self.assert_refused("CPython 9.9.8rc1: is not 9.9.9 or another 9.9",
+                            self.stock)
+
+    def test_directory_of_another_base(self):
+        self.set_version("9.9.8")
+        with self.assertRaises(SeriesError) as caught:
+            self.load(self.stock, "9.9.9")
+        self.assertEqual(str(caught.exception),
+                         f"CPYTHON={self.stock}: is CPython 9.9.8, not "
+                         f"BASE=9.9.9")
+
+    def test_base_without_pins(self):
+        with self.assertRaises(SeriesError) as caught:
+            base.find_base(self.root, self.build, None, "9.9.8")
+        self.assertEqual(str(caught.exception),
+                         "BASE=9.9.8: is not 9.9.9, any other needs "
+                         "CPYTHON=PATH")
 
     def test_other_stock_file(self):
         path = self.stock / "Python/other.c"
@@ -65,6 +100,139 @@ class BadBaseTest(FixtureCase):
         self.assert_refused(
             f"{self.build}/src/Doc/new.rst: is the series' own, so the tree "
             f"already carries the series", self.build / "src")
+
+
+class UntestedBaseTest(FixtureCase):
+    """A version that series.json does not name."""
+
+    def setUp(self):
+        super().setUp()
+        self.set_version("9.9.12+")
+
+    def set_stock(self, path, data):
+        write(self.stock / path, data)
+
+    def source(self):
+        return self.build / "9.9.12+/src"
+
+    def test_what_every_edit_fits_is_tried(self):
+        self.set_stock("Python/other.c", STOCK["Python/other.c"] + b"seven\n")
+        before = snapshot(self.stock)
+        self.apply(self.stock)
+        self.assertEqual((self.source() / "Python/other.c").read_bytes(),
+                         PATCHED["Python/other.c"] + b"seven\n")
+        self.assertEqual(snapshot(self.stock), before)
+        lines = self.output.getvalue().splitlines()
+        self.assertEqual([line for line in lines if "tested" in line], [
+            f"base       {self.stock}, CPython 9.9.12+, which is not tested, "
+            f"as 9.9.9 is"])
+
+    def test_archive(self):
+        archive = self.top / "other.tar.gz"
+        for text in (b"2", b"II"):
+            self.set_stock("configure", text)
+            with tarfile.open(archive, "w:gz") as members:
+                members.add(self.stock, "cpython")
+            self.apply(archive)
+            self.assertEqual((self.source() / "configure").read_bytes(), text)
+
+    def test_text_of_an_edit_that_changed(self):
+        self.set_stock("Python/other.c", b"one\n2\n")
+        self.assert_refused("Python/other.c.first.patch: the old text of hunk "
+                            "1 occurs nowhere in Python/other.c, it must "
+                            "occur once", self.stock)
+
+    def test_edited_file_that_is_gone(self):
+        (self.stock / "Python/other.c").unlink()
+        self.assert_refused(f"{self.stock}/Python/other.c: does not exist, "
+                            f"but the series needs it", self.stock)
+
+    def test_text_that_the_part_replaces(self):
+        self.set_stock("Python/engine.c", b"/* more */\n"
+                       + STOCK["Python/engine.c"])
+        self.apply(self.stock)
+        self.assertEqual((self.source() / "Python/engine.c").read_bytes(),
+                         b"/* more */\n" + PATCHED["Python/engine.c"])
+        self.set_stock("Python/engine.c", STOCK["Python/engine.c"] + b"x\n")
+        with self.assertRaisesRegex(SeriesError, "^Python/engine.c: the text "
+                                    "from the anchor 'turn\\(' on is not the "
+                                    "one the part replaces"):
+            self.apply(self.stock)
+
+    def test_replaced_file_that_no_base_has(self):
+        newer = b"Newer page\n"
+        self.add_base("9.9.15", {"Doc/page.rst": sha256(newer)})
+        self.set_stock("Doc/page.rst", newer)
+        self.apply(self.stock)
+        self.set_stock("Doc/page.rst", b"Other page\n")
+        self.assert_refused(
+            f"{self.stock}/Doc/page.rst: is not that of CPython 9.9.9 or "
+            f"9.9.15, its SHA-256 is {sha256(b'Other page' + bytes([10]))} "
+            f"instead of {sha256(STOCK['Doc/page.rst'])} or {sha256(newer)}",
+            self.stock)
+
+    def test_tree_that_carries_the_series(self):
+        self.apply(self.stock)
+        self.assert_refused(
+            f"{self.source()}/Doc/new.rst: is the series' own, so the tree "
+            f"already carries the series", self.source())
+
+
+class SecondBaseTest(FixtureCase):
+    """A base that has pins and a build folder of its own."""
+
+    NEWER = b"one\ntwo\n3\nfour\nfive\nsix\n"
+
+    def setUp(self):
+        super().setUp()
+        write(self.stock / "Python/other.c", self.NEWER)
+        self.set_version("9.9.15")
+        self.add_base("9.9.15", {"Python/other.c": sha256(self.NEWER)})
+        self.put("Python/other.c.first.9.9.12.patch",
+                 EDIT.replace(b" three", b" 3"))
+
+    def test_directory(self):
+        self.apply(self.stock)
+        self.assertEqual(
+            (self.build / "9.9.15/src/Python/other.c").read_bytes(),
+            self.NEWER.replace(b"two", b"2"))
+        self.assertFalse((self.build / "src").exists())
+        self.assertNotIn("tested", self.output.getvalue())
+
+    def test_its_own_digests_count(self):
+        write(self.stock / "Python/other.c", STOCK["Python/other.c"])
+        self.assert_refused(
+            f"{self.stock}/Python/other.c: is not that of CPython 9.9.15, its "
+            f"SHA-256 is {sha256(STOCK['Python/other.c'])} instead of "
+            f"{sha256(self.NEWER)}", self.stock)
+
+    def test_its_own_archive(self):
+        newer = self.top / "Python-9.9.15.tar.xz"
+        with tarfile.open(newer, "w:xz") as members:
+            members.add(self.stock, "Python-9.9.15")
+        self.manifest["bases"][1].update(archive=newer.name,
+                                         sha256=file_sha256(newer))
+        self.put_manifest()
+        self.apply(newer)
+        self.assertTrue((self.build / "9.9.15/base").is_dir())
+        self.assertIn("CPython 9.9.15\n", self.output.getvalue())
+        # The first one has all in build/ itself.
+        self.apply()
+        self.assertTrue((self.build / "base").is_dir())
+        newer.write_bytes(newer.read_bytes()[:-1])
+        self.assert_refused(
+            f"{newer}: is truncated or not Python-9.9.15.tar.xz, its SHA-256 "
+            f"is {file_sha256(newer)} instead of "
+            f"{self.manifest['bases'][1]['sha256']}", newer)
+
+    def test_what_is_downloaded_is_its_own(self):
+        with mock.patch.object(base, "repositories", return_value=["p://x"]), \
+                mock.patch.object(base, "fetch", return_value=False) as fetch:
+            with self.assertRaises(base.NoBase):
+                base.find_base(self.root, self.build, None, "9.9.15")
+        fetch.assert_called_once_with(
+            ["p://x/pool/9.9.15.tar.xz"],
+            self.build / "9.9.15/Python-9.9.15.tar.xz.partial", "0" * 64)
 
 
 APT_GET = """#!/bin/sh
@@ -110,8 +278,7 @@ class DownloadTest(FixtureCase):
         path.chmod(0o755)
 
     def find(self):
-        series = manifest.Series(self.root)
-        return base.find_base(series, self.build, None)
+        return base.find_base(self.root, self.build, None, None)
 
     def called(self):
         return [line.split()[0]

@@ -10,7 +10,7 @@ from series.fixture import FixtureCase, write
 
 class ExportTest(FixtureCase):
     def export(self):
-        export.export(*self.load(), self.build)
+        export.export(*self.load())
         return {path.name: path.read_bytes()
                 for path in (self.build / "series").iterdir()}
 
@@ -44,14 +44,14 @@ class ExportTest(FixtureCase):
 
     def test_git_am_gives_the_tree(self):
         self.apply()
-        export.check_export(*self.load(), self.build)
+        export.check_export(*self.load())
 
     def test_difference_is_found(self):
         self.apply()
         write(self.build / "src/Doc/new.rst", b"other\n")
         (self.build / "src/Tools/run.sh").chmod(0o644)
         with self.assertRaises(SeriesError) as caught:
-            export.check_export(*self.load(), self.build)
+            export.check_export(*self.load())
         self.assertEqual(str(caught.exception),
                          "git am gives another tree than make: Doc/new.rst, "
                          "Tools/run.sh of 2 files differ")

@@ -20,8 +20,8 @@ class CommandTest(FixtureCase):
     def start_tool(self, *arguments, stdin=subprocess.DEVNULL, **environment):
         return subprocess.Popen(
             [sys.executable, "-m", "series", *arguments], cwd=self.root,
-            env=dict(os.environ, CPYTHON=str(self.archive),
-                     PYTHONDONTWRITEBYTECODE="1", **environment),
+            env={**os.environ, "CPYTHON": str(self.archive), "BASE": "",
+                 "PYTHONDONTWRITEBYTECODE": "1", **environment},
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             universal_newlines=True)
 
@@ -61,6 +61,28 @@ class CommandTest(FixtureCase):
                          "Lib/extra.py: belongs to no patch, "
                          "series/series.json does not name it\n")
         self.assertEqual(os.listdir(self.build), [".lock"])
+
+    def test_base_that_cannot_be_had(self):
+        result = self.run_tool("tree", CPYTHON="", PATH=str(self.top))
+        self.assertEqual(result.returncode, 3)
+        self.assertRegex(result.stderr, r"\APython-9\.9\.9\.tar\.xz is in no "
+                         r"Debian repository .*\n\Z")
+        self.assertEqual(self.run_tool("tree", BASE="9.9.8").returncode, 1)
+
+    def test_base(self):
+        self.add_base("9.9.8", {})
+        self.set_version("9.9.8")
+        self.put("more/__init__.py", b'"""More."""\n')
+        self.put("more/commands.py", b"""\
+from series.workspace import build_folder
+COMMANDS = {"where": lambda: print(build_folder())}
+""")
+        for version, folder in (("9.9.9", "build"), ("", "build"),
+                                ("9.9.8", "build/9.9.8")):
+            self.assertEqual(self.run_tool("where", BASE=version).stdout,
+                             f"{folder}\n")
+        self.assertIn("\ntree       build/9.9.8/src, ", self.run_tool(
+            "tree", BASE="9.9.8", CPYTHON=str(self.stock)).stdout)
 
     def test_one_command_at_a_time(self):
         # The first command goes on when its standard input ends.

@@ -1,7 +1,51 @@
 """Tests of how the repository is read."""
 
+from series import manifest
 from series.common import sha256
 from series.fixture import EDIT, FixtureCase, STOCK
+
+
+class VariantTest(FixtureCase):
+    """Which variant of an edit is that of a version."""
+
+    FIRST = "Python/other.c.first.patch"
+
+    def chosen(self, version):
+        edits = manifest.Series(self.root, version).patches[0].edits
+        name, = [edit.name for edit in edits if edit.path == "Python/other.c"]
+        return name
+
+    def test_the_newest_that_is_not_newer(self):
+        for version in ("9.9.9", "9.9.10", "9.9.12"):
+            self.assertEqual(self.chosen(version), self.FIRST)
+        names = {version: self.FIRST.replace("patch", f"{version}.patch")
+                 for version in ("9.9.10", "9.9.12")}
+        for name in names.values():
+            self.put(name, EDIT)
+        for version, name in (
+                ("9.9.2", self.FIRST), ("9.9.9+", self.FIRST),
+                ("9.9.10", names["9.9.10"]), ("9.9.11", names["9.9.10"]),
+                ("9.9.12+", names["9.9.12"]), ("9.9.100", names["9.9.12"])):
+            self.assertEqual(self.chosen(version), name)
+
+    def test_variant_that_is_not_chosen_is_read(self):
+        self.put("Python/other.c.first.9.9.10.patch", EDIT[:-1])
+        self.assert_refused("Python/other.c.first.9.9.10.patch: the last line "
+                            "has no newline")
+
+    def test_variant_of_nothing(self):
+        self.put("Doc/page.rst.first.9.9.10.patch", EDIT)
+        self.assert_refused("Doc/page.rst.first.9.9.10.patch: is a variant of "
+                            "an edit that does not exist")
+
+    def test_digest_that_is_there_already(self):
+        digest = self.manifest["stock"]["Python/other.c"]
+        for stock, path in (({"Python/other.c": digest}, "Python/other.c"),
+                            ({"configure": "0" * 64}, "configure")):
+            self.add_base("9.9.10", stock)
+            self.assert_refused(f"series/series.json: the digest of {path} "
+                                f"for 9.9.10 differs from none in \"stock\"")
+            self.manifest["bases"].pop()
 
 
 class BadSeriesTest(FixtureCase):

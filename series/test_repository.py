@@ -8,7 +8,7 @@ import unittest
 
 from series import manifest
 from series.fixture import write
-from series.workspace import ROOT
+from series.workspace import ROOT, build_folder
 
 WINDOWS_PROJECTS = {
     "Include/": ("pythoncore",),
@@ -94,9 +94,10 @@ class RepositoryTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.series = manifest.Series(ROOT)
-        cls.source = ROOT / "build/src"
+        cls.build = build_folder()
+        cls.source = cls.build / "src"
         if not cls.source.is_dir():
-            raise AssertionError("build/src does not exist: run make test")
+            raise AssertionError(f"{cls.source} does not exist: run make test")
 
     def test_windows_projects_name_what_the_makefile_builds(self):
         touched = [path for path in self.series.touched()
@@ -128,9 +129,8 @@ class RepositoryTest(unittest.TestCase):
         self.assertLessEqual(len(lines), 220)
 
     def test_readme_shows_a_producer_that_compiles(self):
-        config = next((ROOT / "build" / name for name in ("release", "debug")
-                       if (ROOT / "build" / name / "pyconfig.h").is_file()),
-                      None)
+        config = next((self.build / name for name in ("release", "debug")
+                       if (self.build / name / "pyconfig.h").is_file()), None)
         if config is None:
             self.skipTest("there is no build with a pyconfig.h")
         shown, = re.findall(r"^```c\n(.*?)^```$", (ROOT / "README.md")

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from series import base, manifest, tree
+from series import base, tree
 from series.common import SeriesError, sha256
 from series.fixture import (CUT, EDIT, FixtureCase, PATCHED, STOCK, snapshot,
                             write)
@@ -128,11 +128,10 @@ class TreeTest(FixtureCase):
         self.assert_patched()
 
     def test_failed_extraction_leaves_no_base(self):
-        series = manifest.Series(self.root)
         damaged = self.top / "damaged.tar.xz"
         damaged.write_bytes(self.archive.read_bytes()[:200])
         with self.assertRaisesRegex(SeriesError, "cannot be unpacked"):
-            base.extract(damaged, self.build / "base", series)
+            base.extract(damaged, self.build / "base")
         self.assertFalse((self.build / "base").exists())
 
     def test_several_edits_of_one_file_in_order(self):
@@ -152,7 +151,7 @@ class TreeTest(FixtureCase):
             PATCHED["Python/engine.c"].replace(b"head", b"body"))
 
     def test_prefix(self):
-        series, found = self.load()
+        series, found, _ = self.load()
         self.assertEqual(set(tree.patched_files(series, found, 1)),
                          set(PATCHED) - {"Doc/new.rst", "Tools/run.sh"})
 

@@ -25,7 +25,7 @@ class Outcome:
 
 
 class Tally:
-    """The outcomes of all runs, each told when it ends."""
+    """The outcomes of all runs, each printed when it ends."""
 
     def __init__(self, build):
         self.logs = build / "test-logs"

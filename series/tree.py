@@ -26,7 +26,12 @@ def is_executable(path):
     return bool(path.stat().st_mode & 0o100)
 
 
-def patched_files(series, base, count=None):
+def edited(edit, text):
+    """Return a text with an edit applied."""
+    return diffs.apply(text, edit.hunks, edit.name, edit.path)
+
+
+def patched_files(series, base, count=None, edit_text=edited):
     """Return {path: Content} of what the first count patches change."""
     changed = {}
     for patch in series.patches[:count]:
@@ -40,8 +45,8 @@ def patched_files(series, base, count=None):
         for edit in patch.edits:
             stock = (changed.get(edit.path)
                      or Content.read(base.root / edit.path))
-            data = diffs.apply(stock.data, edit.hunks, edit.name, edit.path)
-            changed[edit.path] = Content(data, stock.mode == 0o755)
+            changed[edit.path] = Content(edit_text(edit, stock.data),
+                                         stock.mode == 0o755)
     return changed
 
 

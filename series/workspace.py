@@ -10,20 +10,26 @@ from series.common import say
 from series.manifest import Series
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = Path(os.path.relpath(ROOT / "build"))
+BUILD = Path(os.path.relpath(ROOT / "build"))      # of all bases
 
 
 def prepare():
-    """Bring build/src up to date and return the series, its base and build/.
+    """Bring the patched tree up to date; return the series, its base and the
+    build folder of this base.
 
     Everything is checked before anything but the lock is written.
     """
     lock()
-    series = Series(ROOT)
-    base = find_base(series, BUILD, os.environ.get("CPYTHON"))
+    series, base, build = find_base(ROOT, BUILD, os.environ.get("CPYTHON"),
+                                    os.environ.get("BASE"))
     changed = tree.patched_files(series, base)
-    tree.write_tree(base, changed, BUILD / "src")
-    return series, base, BUILD
+    tree.write_tree(base, changed, build / "src")
+    return series, base, build
+
+
+def build_folder():
+    """Return the build folder of the base that BASE= names."""
+    return Series(ROOT, os.environ.get("BASE")).build_folder(BUILD)
 
 
 def lock():

@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from unittest import mock
 
-from prove import faults
+from prove import faults, seeding
 from series.common import SeriesError
 
 SOURCE = """\
@@ -32,10 +32,10 @@ wanted(int a,
 class TestPlaces(unittest.TestCase):
 
     def find(self, *found):
-        with mock.patch.object(faults, "FAULTS", [
+        with mock.patch.object(seeding, "FAULTS", [
                 faults.Fault(*fault, "") for fault in found]):
             return [SOURCE[start:end] for _, start, end
-                    in faults.find_places({"file.c": SOURCE})]
+                    in seeding.find_places({"file.c": SOURCE})]
 
     def test_white_space(self):
         self.assertEqual(self.find(("x", "wanted", "if(a == b)")),
@@ -68,7 +68,7 @@ class TestSources(unittest.TestCase):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
                 os.utime(path, (0, 0))
-            faults.write_source(copy, name, "text")
+            seeding.write_source(copy, name, "text")
             self.assertEqual(paths[name].read_text(), "text")
             return [name for name, path in paths.items()
                     if path.stat().st_mtime]
