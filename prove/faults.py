@@ -1,11 +1,13 @@
-"""The seeded faults, which the model test must find: seeding.py tries them."""
+"""The seeded faults, which tests must find: seeding.py tries them."""
 
 from collections import namedtuple
 
 # Only the sources use the functions in the header.
 SOURCES = ("Python/instrumentation.c", "Python/codelikes.c")
 HEADER = "Include/internal/pycore_codelikes.h"
-FILES = (*SOURCES, HEADER)
+# The events of the model test have no locations: this has tests of its own.
+LOCATIONS = "Python/codelocations.c"
+FILES = (*SOURCES, HEADER, LOCATIONS)
 
 # The promise that is broken, the function it is kept in, the text that occurs
 # once there and what stands in its place.  White space in the text may differ.
@@ -366,4 +368,56 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "check_codelike", "if (!found) {", "if (0) {"),
     ("a code-like with local events can be weakly referenced",
      "check_codelike", "!_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))", "0"),
+    # Code objects made of locations.
+    ("names are exact strings",
+     "check_name", "!PyUnicode_CheckExact(name)", "!PyUnicode_Check(name)"),
+    ("lines are positive",
+     "find_problem", "|| at->lineno == 0", ""),
+    ("the last line is not before the first one",
+     "find_problem", "at->end_lineno < at->lineno", "0"),
+    ("there are no columns without a line",
+     "find_problem", "memcmp(at, &unknown, sizeof(unknown)) == 0", "1"),
+    ("the short form has columns up to 79",
+     "write_entry", "column < 80", "column < 88"),
+    ("the short form has 15 columns",
+     "write_entry", "end_column - column < 16", "end_column - column < 17"),
+    ("the form of one line has columns up to 127",
+     "write_entry", "column < 128 &&", "column < 256 &&"),
+    ("the form of one line is for one line",
+     "write_entry", "if (lines == 0 && column >= 0", "if (column >= 0"),
+    ("lines are stored as differences from the last one",
+     "write_entry", "*line = at->lineno;", ""),
+    ("an entry has no more than 8 units",
+     "write_table", "units < MAX_ENTRY_UNITS", "units <= MAX_ENTRY_UNITS"),
+    ("entries end with the array",
+     "write_table", "&& i + units < num_locations", ""),
+    ("RESUME has a unit of its own where there is no location",
+     "PyCode_NewWithLocations", "+ (num_locations == 0)", ""),
+    ("offsets of locations are of 32 bits",
+     "PyCode_NewWithLocations", "num_locations > MAX_LOCATIONS", "0"),
+    ("running the code raises AssertionError",
+     "new_bytecode", ".op.arg = 1", ".op.arg = 0"),
+    # What an offset means.
+    ("offsets of locations are even",
+     "check_even", "offset % sizeof(_Py_CODEUNIT) != 0", "0"),
+    ("code has no location beyond its last one",
+     "location_of_code", "offset >= _PyCode_NBYTES(code)",
+     "offset > _PyCode_NBYTES(code)"),
+    ("a table may end before the bytecode",
+     "location_of_code", "if (unit < 0)", "if (1)"),
+    ("None is an unknown line or column",
+     "read_location", "continue;", "break;"),
+    ("lines and columns of code-likes are not negative",
+     "read_location", "value < -1", "0"),
+    ("a file's name is an exact string",
+     "read_filename", "PyUnicode_FromObject(filename)",
+     "Py_NewRef(filename)"),
+    ("what co_location() returned is released",
+     "read_co_location", "Py_DECREF(found);", ""),
+    ("the position of an offset is at half of it",
+     "read_co_positions", "i <= offset", "i < offset"),
+    ("co_location() is asked first",
+     "location_of_object", '"co_location"', '"co_"'),
+    ("code that knows its first line alone is code",
+     "location_of_object", '"co_firstlineno"', '"co_"'),
 ))

@@ -1,8 +1,8 @@
-"""Seeding faults: can the model test find a check that is missing?
+"""Seeding faults: can the tests find a check that is missing?
 
 Each fault is tried in a copy of the patched tree and its release build: one
-edit, what it changes compiled anew, and the model test for a minute.  There
-are as many copies as the machine has processors.
+edit, what it changes compiled anew, and the model test for a minute, or the
+tests of locations.  There are as many copies as the machine has processors.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +13,14 @@ import shutil
 import signal
 import subprocess
 
-from prove.faults import FAULTS, FILES, HEADER, SOURCES
+from prove.faults import FAULTS, FILES, HEADER, LOCATIONS, SOURCES
 from series import diffs
 from series.common import SeriesError, clean_environment, say
 
 TIME_LIMIT = 60         # seconds
 MODEL_TEST = "test.test_capi.test_monitoring_model"
+LOCATION_TESTS = ("test.test_capi.test_code_locations",
+                  "test.test_capi.test_code_locations_lookup")
 
 
 def seed_faults(build):
@@ -37,15 +39,17 @@ def seed_faults(build):
         text = sources[name]
         copy = copies.get()
         write_source(copy, name, text[:start] + fault.new + text[end:])
-        outcome, found = try_model(copy)
+        outcome, found = try_tests(copy, name)
         write_source(copy, name, text)
         copies.put(copy)
         return outcome, found
 
     write_source(copy, HEADER, sources[HEADER])
-    outcome, found = try_model(copy)
-    if found:
-        raise SeriesError(f"the model test fails without a fault: {outcome}")
+    for name in (HEADER, LOCATIONS):
+        outcome, found = try_tests(copy, name)
+        if found:
+            raise SeriesError(f"the tests fail without a fault in {name}: "
+                              f"{outcome}")
     missed = 0
     with ThreadPoolExecutor(copies.qsize()) as executor:
         for fault, (outcome, found) in zip(
@@ -121,12 +125,18 @@ def pattern(code):
     return re.compile("".join(parts).removeprefix(r"\s*"))
 
 
-def try_model(copy):
-    """Build a copy and run the model test until it fails or the time is up;
-    return what happened and whether the test failed.
+def try_tests(copy, name):
+    """Build a copy and run the tests of a file; return what happened and
+    whether they failed.
 
     Memory that is used after it was freed does not hold what it did.
     """
+    build_copy(copy)
+    return (try_locations if name == LOCATIONS else try_model)(copy)
+
+
+def build_copy(copy):
+    """Build what a fault changes."""
     log = copy / "make.log"
     with open(log, "wb") as file:
         # What is frozen into the interpreter does not change with a fault,
@@ -140,6 +150,33 @@ def try_model(copy):
             env=clean_environment()).returncode
     if status:
         raise SeriesError(f"a fault does not compile, see {log}")
+
+
+def try_locations(copy):
+    """Run the tests of locations; a crash or no end is a failure, too."""
+    log = copy / "locations.log"
+    with open(log, "wb") as file:
+        try:
+            status = subprocess.run(
+                [copy / "release" / "python", "-m", "unittest", "-f",
+                 *LOCATION_TESTS], stdout=file, stderr=subprocess.STDOUT,
+                env=clean_environment(PYTHONMALLOC="debug"),
+                timeout=10 * TIME_LIMIT).returncode
+        except subprocess.TimeoutExpired:
+            return "found, the tests did not end", True
+    if status == 0:
+        return "NOT FOUND", False
+    failed = re.search(r"^(?:FAIL|ERROR): (\w+)",
+                       log.read_text(errors="replace"), re.MULTILINE)
+    if failed:
+        return f"found by {failed[1]}", True
+    if status > 0:
+        raise SeriesError(f"the tests of locations did not run, see {log}")
+    return f"found, {signal.Signals(-status).name}", True
+
+
+def try_model(copy):
+    """Run the model test until it fails or the time is up."""
     log = copy / "model.log"
     with open(log, "wb") as file:
         process = subprocess.Popen(

@@ -10,8 +10,9 @@ CPYTHON_TESTS = ("test_monitoring", "test_capi", "test_sys_settrace",
                  "test_sys_setprofile", "test_cprofile", "test_bdb",
                  "test_trace", "test_code", "test_free_threading")
 # The series' own tests are in test_capi too, and counted once.
-OURS = "test_monitoring*"
-NOT_OURS = ("--ignore", f"test.test_capi.{OURS}")
+OURS = ("test_code_locations*", "test_monitoring*")
+NOT_OURS = tuple(argument for pattern in OURS
+                 for argument in ("--ignore", f"test.test_capi.{pattern}"))
 FAILURE_TITLE = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 
 
@@ -149,8 +150,9 @@ def report_title(report):
 
 def our_tests(source):
     """Return the modules of the API's tests that a tree has."""
-    files = (source / "Lib/test/test_capi").glob(f"{OURS}.py")
-    return sorted(f"test_capi.{file.stem}" for file in files)
+    folder = source / "Lib/test/test_capi"
+    return sorted(f"test_capi.{file.stem}" for pattern in OURS
+                  for file in folder.glob(f"{pattern}.py"))
 
 
 def test_interpreter(tally, python, name, source):

@@ -185,9 +185,12 @@ class TestLocations(unittest.TestCase):
             self.assertEqual(list(code.co_lines()), [(0, 6, None)])
 
     def test_part_of_an_array(self):
-        locations = [(1, 1, 0, 1), (2, 2, 0, 1), (3, 3, 0, 1)]
-        code = make(locations, "program.bas", "MAIN", None, 1, 2)
-        self.assertEqual(list(code.co_positions()), all_shown(locations[:2]))
+        for locations in ([(1, 1, 0, 1), (2, 2, 0, 1), (3, 3, 0, 1)],
+                          [(1, 1, 0, 1)] * 20):
+            for number in range(len(locations)):
+                code = make(locations, "program.bas", "MAIN", None, 1, number)
+                self.assertEqual(list(code.co_positions()),
+                                 all_shown(locations[:number]))
 
     def test_million(self):
         # As a parser has them: one after the other, and not long.
