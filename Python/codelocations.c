@@ -99,8 +99,8 @@ write_entry(uint8_t *entry, const PyCodeLocation *at, int units, int *line)
             entry[size] = (column % 8) << 4 | (end_column - column);
             return size + 1;
         }
-        /* An entry begins at the byte with the highest bit. */
-        if (0 <= delta && delta < 3 && column < 128 && end_column < 128) {
+        /* A byte with the highest bit would begin another entry. */
+        if (0 <= delta && delta < 3 && end_column < 128) {
             size = write_location_entry_start(
                 entry, PY_CODE_LOCATION_INFO_ONE_LINE0 + delta, units);
             entry[size] = column;

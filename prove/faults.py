@@ -382,7 +382,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("the short form has 15 columns",
      "write_entry", "end_column - column < 16", "end_column - column < 17"),
     ("the form of one line has columns up to 127",
-     "write_entry", "column < 128 &&", "column < 256 &&"),
+     "write_entry", "end_column < 128", "end_column < 256"),
     ("the form of one line is for one line",
      "write_entry", "if (lines == 0 && column >= 0", "if (column >= 0"),
     ("lines are stored as differences from the last one",
