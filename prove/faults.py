@@ -376,7 +376,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("the last line is not before the first one",
      "find_problem", "at->end_lineno < at->lineno", "0"),
     ("there are no columns without a line",
-     "find_problem", "memcmp(at, &unknown, sizeof(unknown)) == 0", "1"),
+     "find_problem", "memcmp(at, &UNKNOWN, sizeof(UNKNOWN)) == 0", "1"),
     ("the short form has columns up to 79",
      "write_entry", "column < 80", "column < 88"),
     ("the short form has 15 columns",
