@@ -1,4 +1,4 @@
-"""List a BASIC program with how often each line ran and each branch was taken.
+"""List a BASIC program: how often each line ran, and where branches went.
 
 usage: python listing.py PROGRAM [ANSWER ...]
 
@@ -8,11 +8,14 @@ INPUT statements; without any, they are asked from the user.
 
 import io
 import linecache
-import re
 import sys
 from collections import Counter
 
 import tinybasic
+
+monitoring = sys.monitoring
+events = monitoring.events
+TOOL = monitoring.COVERAGE_ID
 
 # What Tiny BASIC leaves to Python: a program calls these with CALL.
 FUNCTIONS = {
@@ -24,7 +27,7 @@ FUNCTIONS = {
 
 
 def load(path):
-    """Return the text of a program and the program.
+    """Return the program in a file.
 
     Whatever is wrong with the file is a tinybasic.Error that says it.
     """
@@ -38,17 +41,7 @@ def load(path):
         raise tinybasic.Error(f"{path}: not a text in UTF-8") from None
     except ValueError as error:
         raise tinybasic.Error(f"{path}: {error}") from None
-    # For line 40, a traceback is to show BASIC's line 40, not the file's.
-    texts = [""] * int(numbered_lines(source)[-1][0])
-    for number, text in numbered_lines(source):
-        texts[int(number) - 1] = f"{number} {text}\n"
-    linecache.cache[path] = len(source), None, texts, path
-    return source, program
-
-
-def numbered_lines(source):
-    """Return the lines of a program as pairs of strings, number and text."""
-    return re.findall(r"^[ \t]*(\d+)[ \t]*(.*)", source, re.MULTILINE)
+    return program
 
 
 def run(program, answers):
@@ -66,52 +59,87 @@ def run(program, answers):
 def count(program, answers):
     """Run a program and count its LINE and BRANCH events.
 
-    Lines are counted by their number, branches by their two offsets.
+    Lines are counted by their number in the file, branches by their code and
+    their two offsets.
     """
     lines, branches = Counter(), Counter()
-    codes = set(program.subroutines)
 
     def on_line(code, lineno):
-        if code in codes:
-            lines[lineno] += 1
+        lines[lineno] += 1
 
     def on_branch(code, offset, destination):
-        if code in codes:
-            branches[offset, destination] += 1
+        branches[code, offset, destination] += 1
 
-    monitoring = sys.monitoring
-    tool, events = monitoring.COVERAGE_ID, monitoring.events
-    monitoring.use_tool_id(tool, "listing")
+    monitoring.use_tool_id(TOOL, "listing")
     try:
-        monitoring.register_callback(tool, events.LINE, on_line)
-        monitoring.register_callback(tool, events.BRANCH, on_branch)
-        monitoring.set_events(tool, events.LINE | events.BRANCH)
+        monitoring.register_callback(TOOL, events.LINE, on_line)
+        monitoring.register_callback(TOOL, events.BRANCH, on_branch)
+        # Of this program alone, whatever else runs meanwhile.
+        for code in program.subroutines:
+            monitoring.set_local_events(TOOL, code,
+                                        events.LINE | events.BRANCH)
         run(program, answers)
     finally:
-        monitoring.set_events(tool, 0)
-        monitoring.register_callback(tool, events.LINE, None)
-        monitoring.register_callback(tool, events.BRANCH, None)
-        monitoring.free_tool_id(tool)
+        for code in program.subroutines:
+            monitoring.set_local_events(TOOL, code, 0)
+        monitoring.register_callback(TOOL, events.LINE, None)
+        monitoring.register_callback(TOOL, events.BRANCH, None)
+        monitoring.free_tool_id(TOOL)
     return lines, branches
 
 
-def listing(source, lines, branches):
-    """Yield each line of a program with its counts.
+def text_at(code, offset):
+    """Return the source of a location, as far as it is known.
 
-    The offset of a line is its index, so a branch goes to the next line if it
-    goes to the next offset.
+    It serves code of every kind, Python's too.
     """
-    for offset, (number, text) in enumerate(numbered_lines(source)):
-        onward = branches[offset, offset + 1]
-        away = sum(times for (start, end), times in branches.items()
-                   if start == offset and end != offset + 1)
-        if text.startswith("FOR"):
-            note = f"looped {onward}, left {away}"
-        else:
-            note = f"taken {away}, not taken {onward}"
-        hits = lines[int(number)]
-        yield (f"{number:>5} {f'x{hits}' if hits else '-':>6}  {text:<38.38}"
-               f"  {note if onward or away else ''}").rstrip()
+    filename, first, last, start, end = monitoring.get_location(code, offset)
+    if first is None:
+        return ""
+    lines = [line.encode() for line in
+             linecache.getlines(filename)[first - 1:last or first]]
+    if lines and start is not None and end is not None:
+        # The end first: both may be on one line.
+        lines[-1] = lines[-1][:end]
+        lines[0] = lines[0][start:]
+    return b"".join(lines).decode(errors="replace").strip()
+
+
+def lines_of(codes):
+    """Return the numbers of the lines that can run."""
+    return {lineno for code in codes for *_, lineno in code.co_lines()
+            if lineno is not None}
+
+
+def name_of(code, offset):
+    """Return what a BASIC programmer calls a location.
+
+    That is the number that its line begins with, or the statement itself where
+    it follows THEN.
+    """
+    place = monitoring.get_location(code, offset)
+    if place.col_offset is None:
+        return "the end"
+    line = linecache.getline(place.filename, place.lineno).encode()
+    number = line[:place.col_offset].decode().strip()
+    return number if number.isdigit() else text_at(code, offset)
+
+
+def listing(program, path, lines, branches):
+    """Yield each line of a program with its counts."""
+    can_run = lines_of(program.subroutines)
+    ways = {}
+    for (code, offset, destination), times in sorted(
+            branches.items(), key=lambda item: item[0][1:]):
+        lineno = monitoring.get_location(code, offset).lineno
+        names = ways.setdefault(lineno, Counter())
+        names[name_of(code, destination)] += times
+    for lineno, text in enumerate(linecache.getlines(path), 1):
+        hits = (f"x{lines[lineno]}" if lines[lineno]
+                else "-" if lineno in can_run else "")
+        went = ", ".join(f"{times} to {name}" for name, times
+                         in ways.get(lineno, {}).items())
+        yield f"{lineno:>4} {hits:>6}  {text.rstrip():<38.38}  {went}".rstrip()
 
 
 def main(args):
@@ -119,11 +147,11 @@ def main(args):
         raise SystemExit(__doc__)
     path, *answers = args
     try:
-        source, program = load(path)
+        program = load(path)
         lines, branches = count(program, answers)
     except (tinybasic.Error, EOFError) as error:
         raise SystemExit(f"error: {error}")
-    for text in listing(source, lines, branches):
+    for text in listing(program, path, lines, branches):
         print(text)
 
 

@@ -35,8 +35,7 @@ def main(args):
         raise SystemExit(__doc__)
     path, *answers = args
     try:
-        _, program = load(path)
-        profiler = profile(program, answers)
+        profiler = profile(load(path), answers)
     except (tinybasic.Error, EOFError) as error:
         raise SystemExit(f"error: {error}")
     print(table(profiler, path))

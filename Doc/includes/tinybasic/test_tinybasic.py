@@ -82,11 +82,10 @@ def record(*lines, names=ALL, functions={}, error=None):
     seen = []
 
     def callback(name, code, *args):
-        if isinstance(code, tinybasic_code):
+        if code.co_filename == "test.bas":
             seen.append(" ".join([name, code.co_name, *map(repr, args)]))
 
     subject = program(*lines)
-    tinybasic_code = type(subject.subroutines[0])
     with tool({getattr(events, name): functools.partial(callback, name)
                for name in names}):
         try:
@@ -307,7 +306,7 @@ class LanguageTests(unittest.TestCase):
 
     def test_programs(self):
         for name in os.listdir(PROGRAMS):
-            _, subject = listing.load(os.path.join(PROGRAMS, name))
+            subject = listing.load(os.path.join(PROGRAMS, name))
             answers = ("PAY IN|ADA|250|DRAW|BOB|700|MOVE|ADA|MAX|EVE|300|YEAR|"
                        "LIST|QUIT").split("|")
             output = io.StringIO()
@@ -349,14 +348,21 @@ class ErrorTests(unittest.TestCase):
         for source, message in {
             "": ": there is no line in it",
             "\n  \r\n": ": there is no line in it",
-            "PRINT": ": expected a line number from 1 to 65535 at 'PRINT'",
-            "0 END": ": expected a line number from 1 to 65535 at '0 END'",
+            "PRINT":
+                ", line 1: expected a line number from 1 to 65535 at "
+                "'PRINT'",
+            "0 END":
+                ", line 1: expected a line number from 1 to 65535 at "
+                "'0 END'",
             "65536 END":
-                ": expected a line number from 1 to 65535 at '65536 END'",
-            "99999999999999999999999 END": ": expected a line number from 1 "
-                "to 65535 at '99999999999999999999999 END'",
-            "10 END\n10 END":
-                ": expected a line number from 11 to 65535 at '10 END'",
+                ", line 1: expected a line number from 1 to 65535 at "
+                "'65536 END'",
+            "99999999999999999999999 END":
+                ", line 1: expected a line number from 1 to 65535 at "
+                "'99999999999999999999999 END'",
+            "10 END\n\n10 END":
+                ", line 3: expected a line number from 11 to 65535 at "
+                "'10 END'",
         }.items():
             with self.subTest(source):
                 self.check(message, tinybasic.Program, source, "test.bas")
@@ -401,15 +407,15 @@ class ErrorTests(unittest.TestCase):
             'DIM A("x")': "expected a number, not str",
             "GOTO": "expected a line number at the end of the line",
             "GOTO A": "expected a line number at 'A'",
-            "GOTO 11": "there is no line 11",
-            "GOTO 99999999999999999999": "there is no line "
-                                         "99999999999999999999",
-            "GOSUB 11": "there is no line 11",
+            "GOTO 11": "no line is numbered 11",
+            "GOTO 99999999999999999999":
+                "no line is numbered 99999999999999999999",
+            "GOSUB 11": "no line is numbered 11",
             "IF": "expected a value at the end of the line",
             'IF "x" THEN 10': "expected a number, not str",
             "IF 1": "expected THEN at the end of the line",
             "IF 1 THEN": "expected a statement at the end of the line",
-            "IF 1 THEN 11": "there is no line 11",
+            "IF 1 THEN 11": "no line is numbered 11",
             "IF 1 THEN IF 1 THEN 10": "IF cannot follow THEN",
             "IF 1 THEN FOR I = 1 TO 2": "FOR cannot follow THEN",
             "IF 1 THEN NEXT I": "NEXT cannot follow THEN",
@@ -433,10 +439,10 @@ class ErrorTests(unittest.TestCase):
             "LET A = " + "-" * 200: "the expression is nested too deeply",
         }.items():
             with self.subTest(text):
-                self.check(f", line 10: {message}", program, f"10 {text}")
+                self.check(f", line 1: {message}", program, f"10 {text}")
 
     def test_next_for_another_loop(self):
-        self.check(", line 30: NEXT I without FOR", program,
+        self.check(", line 3: NEXT I without FOR", program,
                    "10 FOR I = 1 TO 2", "20 FOR J = 1 TO 2", "30 NEXT I",
                    "40 NEXT J")
 
@@ -466,14 +472,14 @@ class ErrorTests(unittest.TestCase):
             "CALL BIG INTO A": "the number does not fit in 64 bits",
         }.items():
             with self.subTest(text):
-                self.check(f", line 40: {message}", run, "10 LET B = 1",
+                self.check(f", line 3: {message}", run, "10 LET B = 1",
                            "20 DIM E(2)", f"40 {text}", "50 REM",
                            *(["60 NEXT I"] if text.startswith("FOR") else []),
                            functions={"F": lambda x: x, "BIG": lambda: 2**63},
                            answers=["one"])
 
     def test_next_before_for(self):
-        self.check(", line 30: NEXT comes before its FOR", run, "10 GOTO 30",
+        self.check(", line 3: NEXT comes before its FOR", run, "10 GOTO 30",
                    "20 FOR I = 1 TO 2", "30 NEXT I")
 
     def test_input_that_is_no_string(self):
@@ -489,8 +495,6 @@ class ErrorTests(unittest.TestCase):
                 tinybasic.Program(*args)
         with self.assertRaises(TypeError):
             program("10 END").run([])
-        with self.assertRaises(TypeError):
-            type(program("10 END").subroutines[0])()
 
     def test_errors_from_python(self):
         with self.assertRaises(KeyError):
@@ -513,7 +517,7 @@ class ErrorTests(unittest.TestCase):
         self.assertEqual(run("10 FOR I = 1 TO 20000", "20 GOSUB 50",
                              "30 NEXT I", "40 GOTO 60", "50 RETURN",
                              "60 PRINT I"), "20000\n")
-        self.check(", line 20: RETURN without GOSUB", run, "10 GOSUB 30",
+        self.check(", line 2: RETURN without GOSUB", run, "10 GOSUB 30",
                    "20 RETURN", "30 RETURN")
 
 
@@ -522,15 +526,15 @@ class TracebackTests(unittest.TestCase):
     def test_scopes(self):
         subject = program("10 GOSUB 30", "20 END", "30 REM INNER",
                           "40 PRINT 1 / A")
-        self.assertEqual(trace(subject.run), [("test.bas", 10, "MAIN"),
-                                              ("test.bas", 40, "INNER")])
+        self.assertEqual(trace(subject.run), [("test.bas", 1, "MAIN"),
+                                              ("test.bas", 4, "INNER")])
 
     def test_errors_in_callbacks(self):
         # Wherever it arises, the callback's exception has the whole way.
         subject = program("10 GOSUB 30", "20 END", "30 REM INNER",
                           "40 PRINT 1 / A")
-        for event, line in [(events.PY_START, 30), (events.LINE, 30),
-                            (events.RAISE, 40), (events.PY_UNWIND, 40)]:
+        for event, line in [(events.PY_START, 3), (events.LINE, 3),
+                            (events.RAISE, 4), (events.PY_UNWIND, 4)]:
             def callback(code, *args):
                 if getattr(code, "co_name", "") == "INNER":
                     raise KeyError
@@ -541,7 +545,7 @@ class TracebackTests(unittest.TestCase):
 
             with self.subTest(NAMES[event]):
                 self.assertEqual([entry[1:] for entry in trace(call)][:2],
-                                 [(10, "MAIN"), (line, "INNER")])
+                                 [(1, "MAIN"), (line, "INNER")])
                 self.assertEqual(trace(call)[2][2], "callback")
                 self.assertRaises(KeyError, call)
 
@@ -559,39 +563,156 @@ class TracebackTests(unittest.TestCase):
         for name in os.fsdecode(b"caf\xc3\xa9 \xff.bas"), "":
             subject = tinybasic.Program("10 PRINT 1 / A", name)
             self.assertEqual(subject.subroutines[0].co_filename, name)
-            self.assertEqual(trace(subject.run), [(name, 10, "MAIN")])
+            self.assertEqual(trace(subject.run), [(name, 1, "MAIN")])
 
 
 class CodeLikeTests(unittest.TestCase):
 
     def test_attributes(self):
         subject = program("10 GOSUB 40", "20 GOSUB 60", "30 GOSUB 40",
-                          "35 GOTO 80", "40 REM  A NAME ", "50 RETURN",
+                          "35 GOTO 80", "", "40 REM  A NAME ", "50 RETURN",
                           "60 REM", "70 RETURN", "80 GOSUB 60", "90 GOSUB 10")
         self.assertEqual(
-            [(code.co_name, code.co_firstlineno, code.co_filename)
-             for code in subject.subroutines],
-            [("MAIN", 10, "test.bas"), ("A NAME", 40, "test.bas"),
-             ("SUB 60", 60, "test.bas")])
+            [(code.co_name, code.co_qualname, code.co_firstlineno,
+              code.co_filename) for code in subject.subroutines],
+            [("MAIN", "MAIN", 1, "test.bas"),
+             ("A NAME", "A NAME", 6, "test.bas"),
+             ("SUB 60", "SUB 60", 8, "test.bas")])
         self.assertIsInstance(subject.subroutines, tuple)
+        for code in subject.subroutines:
+            self.assertIsInstance(code, types.CodeLike)
+
+    def test_it_never_runs(self):
+        with self.assertRaises(AssertionError):
+            exec(program("10 END").subroutines[0])
 
     def test_read_only(self):
-        subject = program("10 END")
-        code = subject.subroutines[0]
-        for name in "co_name", "co_filename", "co_firstlineno":
-            with self.assertRaises(AttributeError):
-                setattr(code, name, 5)
-            with self.assertRaises(AttributeError):
-                delattr(code, name)
         with self.assertRaises(AttributeError):
-            subject.subroutines = ()
+            program("10 END").subroutines = ()
 
     def test_weak_reference(self):
         subject = program("10 END")
         reference = weakref.ref(subject.subroutines[0])
         self.assertIs(reference(), subject.subroutines[0])
         del subject
+        gc.collect()    # a build without a GIL needs it for code objects
         self.assertIsNone(reference())
+
+
+class LocationTests(unittest.TestCase):
+
+    SOURCE = """\
+10 REM THE LOCATIONS
+
+  20   PRINT "caf\N{LATIN SMALL LETTER E WITH ACUTE}"; A\t\r
+\t30 IF 1 THEN  PRINT 1; "\N{EURO SIGN}"
+40 GOSUB 10
+"""
+    STATEMENTS = [
+        (1, "REM THE LOCATIONS"),
+        (3, 'PRINT "caf\N{LATIN SMALL LETTER E WITH ACUTE}"; A'),
+        (4, 'IF 1 THEN  PRINT 1; "\N{EURO SIGN}"'),
+        (4, 'PRINT 1; "\N{EURO SIGN}"'),
+        (5, "GOSUB 10"),
+    ]
+
+    def test_columns(self):
+        lines = self.SOURCE.encode().split(b"\n")
+        for code in tinybasic.Program(self.SOURCE, "x").subroutines:
+            *statements, end = itertools.islice(code.co_positions(), 6)
+            found = []
+            for first, last, start, stop in statements:
+                self.assertEqual(first, last)
+                found.append((first, lines[first - 1][start:stop].decode()))
+            self.assertEqual(found, self.STATEMENTS)
+            self.assertEqual(end, (5, 5, None, None))
+
+    def test_get_location(self):
+        code = tinybasic.Program(self.SOURCE, "x.bas").subroutines[0]
+        for i, (position, (lineno, text)) in enumerate(
+                zip(code.co_positions(), self.STATEMENTS)):
+            place = monitoring.get_location(code, 2 * i)
+            self.assertEqual(place, ("x.bas", *position))
+            self.assertEqual(place.lineno, lineno)
+        with self.assertRaises(ValueError):
+            monitoring.get_location(code, -2)
+
+    def test_traceback(self):
+        """It shows where RAISE happened, with the same columns."""
+        for text, failing in [("PRINT 1 / A", "PRINT 1 / A"),
+                              ("IF 1 / A THEN PRINT",
+                               "IF 1 / A THEN PRINT"),
+                              ("IF 1 THEN LET B = 1 / A", "LET B = 1 / A")]:
+            with self.subTest(text), tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "test.bas")
+                source = f"10 GOSUB 30\n20 END\n\n  30 {text}\n"
+                with open(path, "w") as file:
+                    file.write(source)
+                subject = listing.load(path)
+                seen = []
+
+                def on_raise(code, offset, exc):
+                    if code.co_filename == path:
+                        seen.append((code, offset))
+
+                with tool({events.RAISE: on_raise}):
+                    try:
+                        subject.run()
+                    except tinybasic.Error as error:
+                        entries = traceback.extract_tb(error.__traceback__)
+                entries = [entry for entry in entries
+                           if entry.filename == path]
+                self.assertEqual([code.co_name for code, _ in seen],
+                                 ["SUB 30", "MAIN"])
+                for (code, offset), entry, expected in zip(
+                        seen, reversed(entries), (failing, "GOSUB 30"),
+                        strict=True):
+                    self.assertEqual(
+                        monitoring.get_location(code, offset),
+                        (entry.filename, entry.lineno, entry.end_lineno,
+                         entry.colno, entry.end_colno))
+                    self.assertEqual(listing.text_at(code, offset), expected)
+                    self.assertEqual(entry.name, code.co_name)
+                    self.assertIn(expected, entry.line)
+
+    def test_text(self):
+        """listing.text_at() is for code of every kind."""
+        def add(a, b):
+            return a.add(
+                b)
+
+        class Unknown:
+            def co_location(self, offset):
+                return __file__, *self.place
+
+        code, unknown = add.__code__, Unknown()
+        texts = [listing.text_at(code, offset)
+                 for offset in range(0, len(code.co_code), 2)]
+        self.assertIn("a.add", texts)
+        self.assertIn("b", texts)
+        self.assertIn("a.add(\n                b)", texts)
+        for place, text in [((None, None, None, None), ""),
+                            ((1, None, None, None), __doc__.join(['"""'] * 2)),
+                            ((1, 1, 3, None), __doc__.join(['"""'] * 2)),
+                            ((1, 1, 3, 8), "Tests"),
+                            ((10**6, 10**6, 3, 8), "")]:
+            unknown.place = place
+            self.assertEqual(listing.text_at(unknown, 0), text, place)
+
+    def test_line_is_that_of_the_location(self):
+        """What LINE says is the line in the file, at each offset."""
+        path = os.path.join(PROGRAMS, "sieve.bas")
+        subject = listing.load(path)
+        lines = listing.count(subject, ())[0]
+        for code in subject.subroutines:
+            monitoring.use_tool_id(listing.TOOL, "test")
+            self.assertEqual(
+                monitoring.get_local_events(listing.TOOL, code), 0)
+            monitoring.free_tool_id(listing.TOOL)
+        with open(path) as file:
+            text = file.readlines()
+        self.assertEqual({text[lineno - 1] for lineno in lines}, {*text})
+        self.assertEqual(listing.lines_of(subject.subroutines), {*lines})
 
 
 class EventTests(unittest.TestCase):
@@ -604,100 +725,129 @@ class EventTests(unittest.TestCase):
     def test_plain_lines(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
-            LINE MAIN 20
-            LINE MAIN 35
-            LINE MAIN 40
-            PY_RETURN MAIN 3 None
-            """, "10 LET A = 1", "20 DIM A(3)", "35 REM", '40 PRINT "x"')
+            LINE MAIN 1
+            LINE MAIN 2
+            LINE MAIN 4
+            LINE MAIN 5
+            PY_RETURN MAIN 8 None
+            """, "10 LET A = 1", "20 DIM A(3)", "", "35 REM",
+            '40 PRINT "x"')
 
     def test_end(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
+            LINE MAIN 1
             PY_RETURN MAIN 0 None
             """, "10 END", "20 REM")
 
     def test_goto(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
-            JUMP MAIN 0 2
-            LINE MAIN 30
-            PY_RETURN MAIN 2 None
+            LINE MAIN 1
+            JUMP MAIN 0 4
+            LINE MAIN 3
+            PY_RETURN MAIN 4 None
             """, "10 GOTO 30", "20 REM", "30 END")
 
     def test_if(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
-            BRANCH MAIN 0 2
-            LINE MAIN 30
-            BRANCH MAIN 2 3
-            LINE MAIN 40
-            BRANCH MAIN 3 3
-            JUMP MAIN 3 5
-            LINE MAIN 60
-            BRANCH MAIN 5 6
-            PY_RETURN MAIN 5 None
+            LINE MAIN 1
+            BRANCH MAIN 0 4
+            LINE MAIN 3
+            BRANCH MAIN 4 6
+            LINE MAIN 4
+            BRANCH MAIN 6 8
+            JUMP MAIN 8 12
+            LINE MAIN 6
+            BRANCH MAIN 12 16
+            PY_RETURN MAIN 16 None
             """, "10 IF 1 THEN 30", "20 REM", "30 IF 0 THEN 20",
             "40 IF 1 THEN GOTO 60", "50 REM", "60 IF 0 THEN LET A = 1")
 
     def test_if_that_goes_to_itself(self):
         self.check("""
-            LINE MAIN 10
-            LINE MAIN 20
-            LINE MAIN 10
-            LINE MAIN 20
-            """, "10 LET A = A + 1", "20 IF A < 2 THEN 10", names=["LINE"])
+            LINE MAIN 1
+            BRANCH MAIN 0 4
+            LINE MAIN 2
+            LINE MAIN 3
+            BRANCH MAIN 6 0
+            LINE MAIN 1
+            BRANCH MAIN 0 2
+            PY_RETURN MAIN 2 None
+            """, "10 IF A = 1 THEN END", "20 LET A = A + 1",
+            "30 IF A < 2 THEN 10", names=["LINE", "BRANCH", "PY_RETURN"])
+
+    def test_line_that_goes_to_itself(self):
+        class Enough(Exception):
+            pass
+
+        def on_line(code, lineno):
+            seen.append(lineno)
+            if len(seen) == 3:
+                raise Enough
+
+        seen = []
+        subject = program("10 IF A = 0 THEN GOTO 10")
+        with tool({}):
+            monitoring.register_callback(TOOL, events.LINE, on_line)
+            monitoring.set_local_events(TOOL, subject.subroutines[0],
+                                        events.LINE)
+            self.assertRaises(Enough, subject.run)
+            monitoring.register_callback(TOOL, events.LINE, None)
+        self.assertEqual(seen, [1, 1, 1])
+
+    def test_one_line_for_two_statements(self):
         self.check(f"""
-            LINE MAIN 10
-            CALL MAIN 0 <class 'int'> {monitoring.MISSING!r}
+            LINE MAIN 1
+            BRANCH MAIN 0 2
+            CALL MAIN 2 <class 'int'> {monitoring.MISSING!r}
+            LINE MAIN 2
             """,
-            "10 IF A = 0 THEN CALL F INTO A", names=["LINE", "CALL"],
-            functions={"F": int})
+            "10 IF A = 0 THEN CALL F INTO A", "20 REM",
+            names=["LINE", "BRANCH", "CALL"], functions={"F": int})
 
     def test_for(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
-            BRANCH MAIN 0 1
-            LINE MAIN 20
-            LINE MAIN 30
-            JUMP MAIN 2 0
-            LINE MAIN 10
-            BRANCH MAIN 0 1
-            LINE MAIN 20
-            LINE MAIN 30
-            JUMP MAIN 2 0
-            LINE MAIN 10
-            BRANCH MAIN 0 3
-            LINE MAIN 40
-            PY_RETURN MAIN 3 None
+            LINE MAIN 1
+            BRANCH MAIN 0 2
+            LINE MAIN 2
+            LINE MAIN 3
+            JUMP MAIN 4 0
+            LINE MAIN 1
+            BRANCH MAIN 0 2
+            LINE MAIN 2
+            LINE MAIN 3
+            JUMP MAIN 4 0
+            LINE MAIN 1
+            BRANCH MAIN 0 6
+            LINE MAIN 4
+            PY_RETURN MAIN 6 None
             """, "10 FOR I = 1 TO 2", "20 REM", "30 NEXT I", "40 END")
 
     def test_gosub(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
-            PY_START OUTER 3
-            LINE OUTER 40
-            LINE OUTER 50
-            PY_START SUB 70 6
-            LINE SUB 70 70
-            PY_RETURN SUB 70 6 None
-            LINE OUTER 60
-            PY_RETURN OUTER 5 None
-            LINE MAIN 20
-            PY_RETURN MAIN 1 None
+            LINE MAIN 1
+            PY_START OUTER 6
+            LINE OUTER 4
+            LINE OUTER 5
+            PY_START SUB 70 12
+            LINE SUB 70 7
+            PY_RETURN SUB 70 12 None
+            LINE OUTER 6
+            PY_RETURN OUTER 10 None
+            LINE MAIN 2
+            PY_RETURN MAIN 2 None
             """, "10 GOSUB 40", "20 END", "30 REM", "40 REM OUTER",
             "50 GOSUB 70", "60 RETURN", "70 RETURN")
 
     def test_end_returns_from_all_scopes(self):
         self.check("""
             PY_START MAIN 0
-            PY_START SUB 20 1
-            PY_RETURN SUB 20 1 None
+            PY_START SUB 20 2
+            PY_RETURN SUB 20 2 None
             PY_RETURN MAIN 0 None
             """, "10 GOSUB 20", "20 END",
             names=["PY_START", "PY_RETURN", "PY_UNWIND"])
@@ -705,11 +855,11 @@ class EventTests(unittest.TestCase):
     def test_recursion(self):
         self.check("""
             PY_START MAIN 0
-            PY_START S 2
-            PY_START S 2
-            PY_RETURN S 5 None
-            PY_RETURN S 5 None
-            PY_RETURN MAIN 1 None
+            PY_START S 4
+            PY_START S 4
+            PY_RETURN S 12 None
+            PY_RETURN S 12 None
+            PY_RETURN MAIN 2 None
             """, "10 GOSUB 30", "20 END", "30 REM S", "40 LET A = A + 1",
             "50 IF A < 2 THEN GOSUB 30", "60 RETURN",
             names=["PY_START", "PY_RETURN"])
@@ -723,10 +873,10 @@ class EventTests(unittest.TestCase):
         self.check(f"""
             CALL MAIN 0 <built-in function len> 'abc'
             C_RETURN MAIN 0 <built-in function len> 'abc'
-            CALL MAIN 1 <class 'int'> {missing}
-            C_RETURN MAIN 1 <class 'int'> {missing}
-            CALL MAIN 2 {function} 1
-            CALL MAIN 3 {bound} 1
+            CALL MAIN 2 <class 'int'> {missing}
+            C_RETURN MAIN 2 <class 'int'> {missing}
+            CALL MAIN 4 {function} 1
+            CALL MAIN 6 {bound} 1
             """, '10 CALL LEN("abc")', "20 CALL INT", "30 CALL F(1, 2)",
             "40 CALL B(1)", names=["CALL", "C_RETURN", "C_RAISE"],
             functions={"LEN": len, "INT": int, "F": function, "B": bound})
@@ -734,7 +884,7 @@ class EventTests(unittest.TestCase):
     def test_call_that_fails(self):
         self.check("""
             PY_START MAIN 0
-            LINE MAIN 10
+            LINE MAIN 1
             CALL MAIN 0 <built-in function len> 1
             C_RAISE MAIN 0 <built-in function len> 1
             RAISE MAIN 0 TypeError("object of type 'int' has no len()")
@@ -752,19 +902,19 @@ class EventTests(unittest.TestCase):
         with tool({getattr(events, name): functools.partial(callback, name)
                    for name in ("CALL", "C_RETURN")}):
             run_thrice()
-        self.assertEqual(seen, [("CALL", 2, again, 1),
-                                ("C_RETURN", 2, again, 1)])
+        self.assertEqual(seen, [("CALL", 6, again, 1),
+                                ("C_RETURN", 6, again, 1)])
 
     def test_error(self):
-        error = "Error('test.bas, line 40: division by zero')"
+        error = "Error('test.bas, line 4: division by zero')"
         self.check(f"""
             PY_START MAIN 0
-            LINE MAIN 10
-            PY_START SUB 30 2
-            LINE SUB 30 30
-            LINE SUB 30 40
-            RAISE SUB 30 3 {error}
-            PY_UNWIND SUB 30 3 {error}
+            LINE MAIN 1
+            PY_START SUB 30 4
+            LINE SUB 30 3
+            LINE SUB 30 4
+            RAISE SUB 30 6 {error}
+            PY_UNWIND SUB 30 6 {error}
             RAISE MAIN 0 {error}
             PY_UNWIND MAIN 0 {error}
             """, "10 GOSUB 30", "20 END", "30 LET A = 0", "40 PRINT 1 / A",
@@ -773,14 +923,22 @@ class EventTests(unittest.TestCase):
     def test_large_offset(self):
         lines = [f"{number} REM" for number in range(1, 1001)]
         self.check("""
-            JUMP MAIN 0 1000
-            BRANCH MAIN 1000 1001
-            PY_RETURN MAIN 1000 None
+            JUMP MAIN 0 2000
+            BRANCH MAIN 2000 2002
+            PY_RETURN MAIN 2002 None
             """, lines[0][:-3] + "GOTO 1001", *lines[1:],
             "1001 IF 0 THEN 1", names=["JUMP", "BRANCH", "PY_RETURN"])
 
+    def test_error_of_a_subroutine(self):
+        """It is raised at the GOSUB, wherever that is."""
+        self.check("""
+            RAISE SUB 40 6 KeyError(1)
+            RAISE MAIN 2 KeyError(1)
+            """, "10 REM", "20 GOSUB 40", "30 END", "40 CALL F(1)",
+            names=["RAISE"], functions={"F": {}.__getitem__}, error=KeyError)
+
     def test_lines_only(self):
-        self.check("LINE MAIN 10\nLINE SUB 20 20", "10 GOSUB 20",
+        self.check("LINE MAIN 1\nLINE SUB 20 2", "10 GOSUB 20",
                    "20 PRINT 1 / A", names=["LINE"], error=tinybasic.Error)
 
     def test_no_events_while_a_program_loads(self):
@@ -792,6 +950,39 @@ class EventTests(unittest.TestCase):
 
 
 class ToolTests(unittest.TestCase):
+
+    def test_local_events(self):
+        subject = program("10 GOSUB 40", "20 GOSUB 60", "30 END",
+                          "40 REM A", "50 RETURN", "60 REM B", "70 RETURN")
+        main, chosen, other = subject.subroutines
+        seen = []
+        with tool({}):
+            monitoring.register_callback(
+                TOOL, events.LINE, lambda *args: seen.append(args))
+            monitoring.set_local_events(TOOL, chosen, events.LINE)
+            self.assertEqual(monitoring.get_local_events(TOOL, chosen),
+                             events.LINE)
+            subject.run()
+            monitoring.set_local_events(TOOL, chosen, 0)
+            subject.run()
+            monitoring.register_callback(TOOL, events.LINE, None)
+        self.assertEqual(seen, [(chosen, 4), (chosen, 5)])
+
+    def test_chosen_while_it_starts(self):
+        """A debugger sets LINE in its callback for PY_START."""
+        def on_start(code, offset):
+            if code is subject.subroutines[1]:
+                monitoring.set_local_events(TOOL, code, events.LINE)
+
+        subject = program("10 GOSUB 30", "20 END", "30 REM", "40 RETURN")
+        seen = []
+        with tool({events.PY_START: on_start}):
+            monitoring.register_callback(
+                TOOL, events.LINE, lambda code, lineno: seen.append(lineno))
+            subject.run()
+            monitoring.set_local_events(TOOL, subject.subroutines[1], 0)
+            monitoring.register_callback(TOOL, events.LINE, None)
+        self.assertEqual(seen, [3, 4])
 
     def test_disable(self):
         seen = []
@@ -807,12 +998,12 @@ class ToolTests(unittest.TestCase):
 
         with tool({events.LINE: on_line}):
             subject.run()
-            self.assertEqual(seen, [10, 40, 60, 50, 20, 40, 50, 30])
+            self.assertEqual(seen, [1, 4, 6, 5, 2, 4, 5, 3])
             monitoring.restart_events()
         del seen[:]
         with tool({events.LINE: on_line}):
             subject.run()
-        self.assertEqual(seen, [10, 40, 60, 50, 20, 40, 50, 30])
+        self.assertEqual(seen, [1, 4, 6, 5, 2, 4, 5, 3])
 
     def test_every_event_may_fail(self):
         lines = ["10 GOSUB 30", "20 END", "30 FOR I = 1 TO 2",
@@ -859,7 +1050,7 @@ class ToolTests(unittest.TestCase):
             monitoring.register_callback(TOOL, events.LINE, on_line)
             subject.run({"SWITCH": switch})
             monitoring.register_callback(TOOL, events.LINE, None)
-        self.assertEqual(seen, [30])
+        self.assertEqual(seen, [3])
 
     def test_two_programs(self):
         first, second = program("10 END"), program("10 END")
@@ -867,9 +1058,10 @@ class ToolTests(unittest.TestCase):
         with tool({events.PY_START: lambda code, offset: seen.append(code)}):
             first.run()
             second.run()
-        self.assertEqual([code for code in seen
-                          if code in first.subroutines + second.subroutines],
-                         [first.subroutines[0], second.subroutines[0]])
+        mains = [first.subroutines[0], second.subroutines[0]]
+        # Code objects with the same content are equal.
+        self.assertEqual([id(code) for code in seen if code in mains],
+                         [id(code) for code in mains])
 
     def test_a_callback_that_runs_the_program(self):
         subject = program("10 PRINT 1")
@@ -898,7 +1090,7 @@ class ToolTests(unittest.TestCase):
         with tool({getattr(events, name): functools.partial(callback, name)
                    for name in ("LINE", "CALL", "C_RETURN")}):
             subject.run({"LEN": len})
-        self.assertEqual(seen, [("LINE", 10), ("CALL", 0, len, "a"),
+        self.assertEqual(seen, [("LINE", 1), ("CALL", 0, len, "a"),
                                 ("C_RETURN", 0, len, "a")])
 
 
@@ -913,16 +1105,16 @@ class ProfileTests(unittest.TestCase):
 
     def test_builtins(self):
         path = os.path.join(PROGRAMS, "cipher.bas")
-        subject = listing.load(path)[1]
+        subject = listing.load(path)
         lines = listing.count(subject, ())[0]
         self.assertEqual(
             self.calls(profile_subs.profile(subject, ()), path),
-            {("SHIFT", "len"): lines[230],
-             ("SHIFT LETTER", "ord"): lines[320],
-             ("SHIFT LETTER", "chr"): lines[340],
-             ("FIND KEY", "len"): lines[420],
-             ("FIND KEY", "ord"): lines[460]})
-        self.assertGreater(lines[460], 1)
+            {("SHIFT", "len"): lines[18],
+             ("SHIFT LETTER", "ord"): lines[27],
+             ("SHIFT LETTER", "chr"): lines[29],
+             ("FIND KEY", "len"): lines[33],
+             ("FIND KEY", "ord"): lines[37]})
+        self.assertGreater(lines[37], 1)
 
     def test_recursion(self):
         again, run_thrice = recursion()
@@ -974,7 +1166,7 @@ class InterpreterTests(unittest.TestCase):
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
-        self.assertEqual(entries, [("test.bas", 10, "MAIN")])
+        self.assertEqual(entries, [("test.bas", 1, "MAIN")])
 
     def test_threads(self):
         subject = program("10 FOR I = 1 TO 300", "20 GOSUB 40", "30 NEXT I",
@@ -1023,7 +1215,7 @@ class InterpreterTests(unittest.TestCase):
             """))
         os.close(writer)
         self.assertIsNone(failure)
-        self.assertEqual(os.read(reader, 100), b"[10, 20]")
+        self.assertEqual(os.read(reader, 100), b"[1, 2]")
 
     def test_no_leaks(self):
         # Names and values are such that each is an object of its own.
@@ -1092,13 +1284,28 @@ class ScriptTests(unittest.TestCase):
     def test_listing(self):
         done = self.script("listing.py", "programs/bank.bas", "LIST", "QUIT")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn("  170     x2  IF C$ <> \"QUIT\" THEN 110"
-                      "                taken 1, not taken 1\n", done.stdout)
-        self.assertIn("  720     x8  FOR I = 1 TO M"
-                      "                          looped 6, left 2\n",
+        self.assertIn("  17     x2  170 IF C$ <> \"QUIT\" THEN 110"
+                      "            1 to 110, 1 to 180\n", done.stdout)
+        self.assertIn("  56     x8  720 FOR I = 1 TO M"
+                      "                      6 to 730, 2 to 760\n",
                       done.stdout)
-        self.assertIn("  700     x2  REM LIST\n", done.stdout)
-        self.assertIn("  400      -  REM DRAW\n", done.stdout)
+        self.assertIn("  16     x2  160 IF C$ = \"LIST\" THEN GOSUB 700"
+                      "       1 to GOSUB 700, 1 to 170\n", done.stdout)
+        self.assertIn("  54     x2  700 REM LIST\n", done.stdout)
+        self.assertIn("  28      -  400 REM DRAW\n", done.stdout)
+
+    def test_listing_of_a_branch_to_the_end(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "end.bas")
+            with open(path, "w") as file:
+                file.write("10 GOTO 30\n\n 20 END\n30 IF 0 THEN 20\n")
+            done = self.script("listing.py", path)
+        self.assertEqual(done.stdout.splitlines(), [
+            "   1     x1  10 GOTO 30",
+            "   2",
+            "   3      -   20 END",
+            f"   4     x1  {'30 IF 0 THEN 20':38}  1 to the end",
+        ])
 
     def test_profile(self):
         done = self.script("profile_subs.py", "programs/bank.bas", "LIST",
@@ -1109,7 +1316,7 @@ class ScriptTests(unittest.TestCase):
         self.assertEqual(
             sorted((line.split()[0], line.split(":")[1])
                    for line in lines[1:]),
-            [("1", "10(MAIN)"), ("2", "700(LIST)")])
+            [("1", "1(MAIN)"), ("2", "54(LIST)")])
 
     def test_profile_of_calls(self):
         path = "programs/cipher.bas"
@@ -1121,8 +1328,8 @@ class ScriptTests(unittest.TestCase):
         calls = {re.search(r":(\d+)\(", line)[1]: line.split()[0]
                  for line in done.stdout.splitlines()[1:]}
         self.assertEqual(calls, {number: hits[number]
-                                 for number in ("10", "200", "300", "400")})
-        self.assertEqual(calls["300"], "92")
+                                 for number in ("1", "15", "25", "31")})
+        self.assertEqual(calls["25"], "92")
 
     def test_report(self):
         done = self.script("report.py")
@@ -1130,9 +1337,10 @@ class ScriptTests(unittest.TestCase):
         lines = done.stdout.splitlines()
         self.assertLess(len(lines), 70)
         self.assertLessEqual(max(map(len, lines)), 79)
-        self.assertRegex(done.stdout, r"\n  220 +x44  IF I \* I > N THEN 260 "
-                                      r" +taken 1, not taken 43\n")
-        self.assertRegex(done.stdout, r"\n +14 .* sieve.bas:500\(CROSS OUT\)")
+        self.assertRegex(done.stdout,
+                         r"\n +11 +x44  220 IF I \* I > N THEN 260"
+                         r" +43 to 230, 1 to 260\n")
+        self.assertRegex(done.stdout, r"\n +14 .* sieve.bas:34\(CROSS OUT\)")
 
     def test_bad_files(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -1141,8 +1349,8 @@ class ScriptTests(unittest.TestCase):
                 (b"10 PRINT \"\xff\"\n", "not a text in UTF-8"),
                 (b"10 END\0\n", "embedded null character"),
                 (b"", "there is no line in it"),
-                (b"10 PRNT\n", "line 10: expected a statement at 'PRNT'"),
-                (b"10 PRINT 1/A\n", "line 10: division by zero"),
+                (b"10 PRNT\n", "line 1: expected a statement at 'PRNT'"),
+                (b"10 PRINT 1/A\n", "line 1: division by zero"),
                 (b"10 INPUT A\n20 GOTO 10\n",
                  "no answer is left for '? '"),
             ]:

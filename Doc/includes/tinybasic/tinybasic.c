@@ -2,15 +2,16 @@
  * does as events of sys.monitoring.
  *
  * It is an example of a producer.  The part to copy from is its first section,
- * "The producer", from the marker [code-like] to [call end]: the code-like,
- * the scope, and what is fired in it.  The rest is a small interpreter, which
- * works on the text of the program.  The same code checks each line when the
- * program is loaded and runs it later.
+ * "The producer", from the marker [events] to [call end]: the events, the
+ * locations, the scope, and what is fired in it.  The rest is a small
+ * interpreter, which works on the text of the program.  The same code checks
+ * each statement when the program is loaded and runs it later.
  *
  * How BASIC maps to events:
  * - The main program and each target of a GOSUB are code-likes, and each time
  *   that one runs is a scope.
- * - Each line is a location.  Its offset is its index in the program.
+ * - Each statement is a location.  A line has one statement, or two: an IF, and
+ *   the statement after its THEN.
  */
 
 #include "Python.h"
@@ -21,67 +22,22 @@
 #define MAX_LEVEL 5             /* of operators */
 #define MAX_NESTING 100         /* of an expression: bounds the C stack */
 
-typedef struct Subroutine Subroutine;
-
 typedef struct {
     PyObject *error;            /* tinybasic.Error */
-    PyTypeObject *subroutine_type;
     PyTypeObject *program_type;
 } module_state;
 
 typedef struct {
-    int lineno;
-    const char *text;           /* what follows the number */
-    Subroutine *code;           /* the code-like that starts here, if one does;
-                                   the first line's is the main program */
+    int number;                 /* of its line */
+    int is_after_then;          /* and begins no line */
+    const char *text;
+    PyObject *code;             /* the code-like that starts here, if one does;
+                                   the first one's is the main program */
     PyObject *variable;         /* FOR */
-    int32_t jump;               /* FOR: its NEXT's offset.  NEXT: its FOR's */
-} Line;
+    int32_t jump;               /* FOR: its NEXT.  NEXT: its FOR */
+} Statement;
 
-typedef struct {
-    PyObject_HEAD
-    module_state *state;
-    PyObject *source;
-    PyObject *filename;
-    Line *lines;
-    int32_t length;             /* also the offset of the program's end */
-    PyObject *subroutines;      /* the code-likes, first the main program */
-    PyObject *offsets;          /* Python ints */
-} Program;
-
-typedef struct {
-    long long value;
-    long long step;             /* 0: not begun */
-    unsigned long long further; /* how many times the loop still goes around */
-} Loop;
-
-/* What one run() needs, or the check of a new program. */
-typedef struct {
-    Program *program;
-    int is_check;               /* nothing has an effect */
-    PyObject *functions;
-    PyObject *input;
-    PyObject *output;
-    PyObject *variables;        /* "A", "A(7)", and "A(": the last of A */
-    Loop *loops;                /* by the FOR's offset */
-    int is_looping;             /* NEXT has gone to FOR */
-    int32_t open_for;           /* check: the last FOR that has no NEXT yet */
-    Subroutine *code;           /* the code-like of the innermost scope ... */
-    int32_t offset;             /* ... the line that it is at ... */
-    int32_t next_offset;        /* ... and the line that it runs next */
-    int depth;                  /* of GOSUB */
-    int is_returning;
-    int is_ending;
-    int nesting;                /* of the expression */
-    int token;
-    const char *start;          /* of the token */
-    const char *next;           /* what follows it */
-} Run;
-
-
-/* --- The producer ------------------------------------------------------- */
-
-/* [code-like] */
+/* [events] */
 /* The events that a scope may fire, and the place of each in a state array. */
 enum {
     ON_PY_START, ON_PY_RETURN, ON_PY_UNWIND, ON_LINE, ON_JUMP, ON_BRANCH,
@@ -100,163 +56,191 @@ static const uint8_t event_types[N_EVENTS] = {
     [ON_C_RAISE] = PY_MONITORING_EVENT_C_RAISE,
     [ON_RAISE] = PY_MONITORING_EVENT_RAISE,
 };
+/* [events end] */
 
-/* The code-like: what tools get where Python code passes its code object.
- * They know it by the three co_* attributes, and the interpreter refers to it
- * weakly to remember what a tool disabled in it.
- *
- * The states are part of it because it is entered again and again: as long as
- * no tool changes anything, EnterScope sees by the version that there is
- * nothing to do.  Recursive calls and threads share them.  They must not be
- * static: states belong to one interpreter, as this object does. */
-struct Subroutine {
+typedef struct {
     PyObject_HEAD
-    PyObject *name;
+    module_state *state;
+    PyObject *source;
     PyObject *filename;
-    int firstlineno;
-    PyObject *weakrefs;
+    Statement *statements;
+    PyCodeLocation *locations;  /* of the statements, and of the end */
+    PyObject *offsets;          /* Python ints, one for each location */
+    int32_t length;             /* of the statements */
+    PyObject *subroutines;      /* the code-likes, first the main program */
     uint64_t version;           /* 0: never entered */
     PyMonitoringState states[N_EVENTS];
-};
+} Program;
 
-static PyMemberDef subroutine_members[] = {
-    {"co_name", Py_T_OBJECT_EX, offsetof(Subroutine, name), Py_READONLY, NULL},
-    {"co_filename", Py_T_OBJECT_EX, offsetof(Subroutine, filename),
-     Py_READONLY, NULL},
-    {"co_firstlineno", Py_T_INT, offsetof(Subroutine, firstlineno),
-     Py_READONLY, NULL},
-    {"__weaklistoffset__", Py_T_PYSSIZET, offsetof(Subroutine, weakrefs),
-     Py_READONLY, NULL},
-    {NULL, 0, 0, 0, NULL}
-};
-/* [code-like end] */
+typedef struct {
+    long long value;
+    long long step;             /* 0: not begun */
+    unsigned long long further; /* how many times the loop still goes around */
+} Loop;
 
-/* Without garbage collection: two strings cannot be part of a cycle. */
-static void
-subroutine_dealloc(PyObject *op)
+/* What one run() needs, or the check of a new program. */
+typedef struct {
+    Program *program;
+    int is_check;               /* nothing has an effect */
+    PyObject *functions;
+    PyObject *input;
+    PyObject *output;
+    PyObject *variables;        /* "A", "A(7)", and "A(": the last of A */
+    Loop *loops;                /* by the FOR's index */
+    int is_looping;             /* NEXT has gone to FOR */
+    int32_t open_for;           /* check: the last FOR that has no NEXT yet */
+    PyObject *code;             /* the code-like of the innermost scope ... */
+    int32_t at;                 /* ... the statement that it is at ... */
+    int32_t next_at;            /* ... and the one that it runs next */
+    int depth;                  /* of GOSUB */
+    int is_returning;
+    int is_ending;
+    int nesting;                /* of the expression */
+    int token;
+    const char *start;          /* of the token */
+    const char *next;           /* what follows it */
+} Run;
+
+
+/* --- The producer ------------------------------------------------------- */
+
+/* [code-like] */
+/* Make what tools get where Python code passes its code object: one as well,
+ * which never runs, but has the name, the file and the locations.  GOTO goes
+ * where it likes, so that any statement may be part of any subroutine: each
+ * has them all, and PyCode_LOCATION_OFFSET(i) is statement i in each. */
+static PyObject *
+new_subroutine(Program *program, PyObject *name, int32_t first)
 {
-    Subroutine *self = (Subroutine *)op;
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_ClearWeakRefs(op);
-    Py_XDECREF(self->name);
-    Py_XDECREF(self->filename);
-    type->tp_free(op);
-    Py_DECREF(type);
+    return PyCode_NewWithLocations(
+        program->filename, name, NULL, program->locations[first].lineno,
+        program->locations, program->length + 1);
 }
 
-static PyType_Slot subroutine_slots[] = {
-    {Py_tp_doc, "The main program or a subroutine of a tinybasic.Program."},
-    {Py_tp_members, subroutine_members},
-    {Py_tp_dealloc, subroutine_dealloc},
-    {0, NULL}
-};
+/* The location of the next statement: in the file, whatever number the line
+ * begins with.  A statement after THEN is within the location of its IF. */
+static void
+set_location(Program *program, int lineno, const char *line, const char *text)
+{
+    const char *end = text + strcspn(text, "\n");
+    while (end > text && Py_ISSPACE(end[-1])) {
+        end--;
+    }
+    program->locations[program->length] = (PyCodeLocation){
+        .lineno = lineno,
+        .end_lineno = lineno,               /* the last line, not one more */
+        .col_offset = (int)(text - line),   /* in bytes of UTF-8 */
+        .end_col_offset = (int)(end - line),    /* behind the last byte */
+    };
+}
+/* [code-like end] */
 
-static PyType_Spec subroutine_spec = {
-    .name = "tinybasic.Subroutine",
-    .basicsize = sizeof(Subroutine),
-    .flags = (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE
-              | Py_TPFLAGS_DISALLOW_INSTANTIATION),
-    .slots = subroutine_slots,
-};
-
-static int run_line(Run *run);
+static int run_next_statement(Run *run);
 
 /* [traceback] */
-/* Add the current line to the traceback of the pending exception.  That takes
- * a frame, which never runs, of a code object that has nothing but a name. */
+/* Add the current location to the traceback of the pending exception.  That
+ * takes a frame, which never runs. */
 static void
 add_traceback(Run *run)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    int lineno = run->program->lines[run->offset].lineno;
-    PyObject *filename = PyUnicode_EncodeFSDefault(run->code->filename);
-    const char *name = PyUnicode_AsUTF8(run->code->name);
-    PyObject *globals = PyDict_New();
-    PyCodeObject *code = NULL;
-    PyFrameObject *frame = NULL;
-    if (filename != NULL && name != NULL && globals != NULL) {
-        code = PyCode_NewEmpty(PyBytes_AS_STRING(filename), name, lineno);
+    PyObject *next = PyException_GetTraceback(exc);
+    PyObject *globals = PyDict_New(), *frame = NULL, *traceback = NULL;
+    if (globals != NULL) {
+        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
+                                        (PyCodeObject *)run->code, globals,
+                                        NULL);
     }
-    if (code != NULL) {
-        frame = PyFrame_New(PyThreadState_Get(), code, globals, NULL);
-    }
-    /* Better the exception without this line than another one. */
-    PyErr_SetRaisedException(exc);
     if (frame != NULL) {
-        PyTraceBack_Here(frame);
+        traceback = PyObject_CallFunction(
+            (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
+            frame, PyCode_LOCATION_OFFSET(run->at),
+            run->program->locations[run->at].lineno);
     }
+    if (traceback != NULL) {
+        (void)PyException_SetTraceback(exc, traceback);
+    }
+    /* Better the exception without this location than another one. */
+    PyErr_SetRaisedException(exc);
+    Py_XDECREF(traceback);
     Py_XDECREF(frame);
-    Py_XDECREF(code);
     Py_XDECREF(globals);
-    Py_XDECREF(filename);
+    Py_XDECREF(next);
 }
 /* [traceback end] */
 
 /* [scope] */
-/* Run the main program, or a subroutine up to its RETURN. */
+/* Run the main program, or a subroutine up to its RETURN.
+ *
+ * All subroutines share the states: these say what tools want, not where the
+ * code is.  They are kept with the program because it is entered again and
+ * again: as long as no tool changes anything, EnterScope sees by the version
+ * that there is nothing to do.  They must not be static: states belong to one
+ * interpreter, as the program does. */
 static int
-run_scope(Run *run, Subroutine *code, int32_t offset)
+run_scope(Run *run, int32_t first)
 {
-    Subroutine *caller = run->code;
-    int32_t caller_offset = run->offset;
+    PyMonitoringState *states = run->program->states;
+    PyObject *caller = run->code, *code = run->program->statements[first].code;
+    int32_t caller_at = run->at;
 
-    if (PyMonitoring_EnterScope(code->states, &code->version,
+    if (PyMonitoring_EnterScope(states, &run->program->version,
                                 event_types, N_EVENTS) < 0)
     {
         return -1;
     }
     run->code = code;
-    run->offset = run->next_offset = offset;
+    run->at = run->next_at = first;
     int result = PyMonitoring_FirePyStartEvent(
-        &code->states[ON_PY_START], (PyObject *)code, offset);
+        &states[ON_PY_START], code, PyCode_LOCATION_OFFSET(first));
     while (result == 0 && !run->is_returning && !run->is_ending) {
-        result = run_line(run);
+        result = run_next_statement(run);
     }
     run->is_returning = 0;
+    int32_t offset = PyCode_LOCATION_OFFSET(run->at);
     if (result == 0) {
-        result = PyMonitoring_FirePyReturnEvent(
-            &code->states[ON_PY_RETURN], (PyObject *)code, run->offset,
-            Py_None);
+        result = PyMonitoring_FirePyReturnEvent(&states[ON_PY_RETURN], code,
+                                                offset, Py_None);
     }
     if (result < 0) {
         /* Like Python code, each scope that an exception goes through reports
          * it.  If a callback raises, its exception replaces the pending one,
-         * and this line is where that one comes from. */
+         * and this statement is where that one comes from. */
         add_traceback(run);
-        if (PyMonitoring_FireRaiseEvent(&code->states[ON_RAISE],
-                                        (PyObject *)code, run->offset) < 0)
-        {
+        if (PyMonitoring_FireRaiseEvent(&states[ON_RAISE], code, offset) < 0) {
             add_traceback(run);
         }
-        if (PyMonitoring_FirePyUnwindEvent(&code->states[ON_PY_UNWIND],
-                                           (PyObject *)code,
-                                           run->offset) < 0)
+        if (PyMonitoring_FirePyUnwindEvent(&states[ON_PY_UNWIND], code,
+                                           offset) < 0)
         {
             add_traceback(run);
         }
     }
     run->code = caller;
-    run->offset = caller_offset;
-    run->next_offset = caller_offset + 1;
+    run->at = caller_at;
+    run->next_at = caller_at + 1;
     PyMonitoring_ExitScope();
     return result;
 }
 /* [scope end] */
 
 /* [line] */
+/* Called whenever a line is begun, each time around a loop too.  It is not
+ * begun again after THEN, nor when a GOSUB or a CALL in it is over. */
 static int
 fire_line(Run *run)
 {
+    Program *program = run->program;
     /* A scope may last: entering it once more, which costs next to nothing,
      * lets tools in that came after it began.  One ExitScope stays enough. */
-    if (PyMonitoring_EnterScope(run->code->states, &run->code->version,
+    if (PyMonitoring_EnterScope(program->states, &program->version,
                                 event_types, N_EVENTS) < 0)
     {
         return -1;
     }
     return PyMonitoring_FireLineEvent(
-        &run->code->states[ON_LINE], (PyObject *)run->code, run->offset,
-        run->program->lines[run->offset].lineno);
+        &program->states[ON_LINE], run->code, PyCode_LOCATION_OFFSET(run->at),
+        program->locations[run->at].lineno);
 }
 /* [line end] */
 
@@ -266,9 +250,10 @@ fire_line(Run *run)
 static int
 jump_to(Run *run, int32_t target)
 {
-    run->next_offset = target;
+    run->next_at = target;
     return PyMonitoring_FireJumpEvent(
-        &run->code->states[ON_JUMP], (PyObject *)run->code, run->offset,
+        &run->program->states[ON_JUMP], run->code,
+        PyCode_LOCATION_OFFSET(run->at),
         PyTuple_GET_ITEM(run->program->offsets, target));
 }
 
@@ -276,23 +261,25 @@ jump_to(Run *run, int32_t target)
 static int
 branch_to(Run *run, int32_t target)
 {
-    run->next_offset = target;
+    run->next_at = target;
     return PyMonitoring_FireBranchEvent(
-        &run->code->states[ON_BRANCH], (PyObject *)run->code, run->offset,
+        &run->program->states[ON_BRANCH], run->code,
+        PyCode_LOCATION_OFFSET(run->at),
         PyTuple_GET_ITEM(run->program->offsets, target));
 }
 /* [jump end] */
 
 /* [call] */
 /* Fires CALL before the call, and C_RETURN or C_RAISE after it unless callable
- * is written in Python. */
+ * is written in Python.  A GOSUB calls nothing of Python's: its PY_START is
+ * all that it takes. */
 static PyObject *
 call(Run *run, PyObject *callable, PyObject *args)
 {
-    PyMonitoringState *states = run->code->states;
+    PyMonitoringState *states = run->program->states;
     return PyMonitoring_Vectorcall(
         &states[ON_CALL], &states[ON_C_RETURN], &states[ON_C_RAISE],
-        (PyObject *)run->code, run->offset, callable,
+        run->code, PyCode_LOCATION_OFFSET(run->at), callable,
         PySequence_Fast_ITEMS(args), PyTuple_GET_SIZE(args), NULL);
 }
 /* [call end] */
@@ -366,7 +353,7 @@ fail(Run *run, const char *format, ...)
     va_end(args);
     if (what != NULL) {
         PyErr_Format(program->state->error, "%U, line %d: %U",
-                     program->filename, program->lines[run->offset].lineno,
+                     program->filename, program->locations[run->at].lineno,
                      what);
         Py_DECREF(what);
     }
@@ -708,12 +695,12 @@ run_dim(Run *run)
 }
 
 static int
-compare_linenos(const void *number, const void *line)
+compare_numbers(const void *number, const void *statement)
 {
-    return *(const int *)number - ((const Line *)line)->lineno;
+    return *(const int *)number - ((const Statement *)statement)->number;
 }
 
-/* The offset of the line that a number names, or -1. */
+/* The index of the line that a number names, or -1. */
 static int32_t
 parse_target(Run *run)
 {
@@ -723,15 +710,17 @@ parse_target(Run *run)
         return -1;
     }
     int number = (int)Py_MIN(strtoul(run->start, NULL, 10), MAX_LINENO + 1);
-    Line *line = bsearch(&number, program->lines, program->length,
-                         sizeof(Line), compare_linenos);
-    if (line == NULL) {
-        fail(run, "there is no line %.*s", (int)(run->next - run->start),
+    Statement *statement = bsearch(&number, program->statements,
+                                   program->length, sizeof(Statement),
+                                   compare_numbers);
+    if (statement == NULL) {
+        fail(run, "no line is numbered %.*s", (int)(run->next - run->start),
              run->start);
         return -1;
     }
     next_token(run);
-    return (int32_t)(line - program->lines);
+    return (int32_t)(statement - program->statements)
+           - statement->is_after_then;
 }
 
 /* FOR variable = start TO limit [STEP step].  As in Python, a loop comes back
@@ -739,7 +728,7 @@ parse_target(Run *run)
 static int
 run_for(Run *run)
 {
-    Line *line = &run->program->lines[run->offset];
+    Statement *statement = &run->program->statements[run->at];
     Loop loop = {.step = 1};
     long long limit;
     int goes_on = 1;
@@ -749,7 +738,7 @@ run_for(Run *run)
     }
     if (run->is_looping) {
         run->is_looping = 0;
-        loop = run->loops[run->offset];
+        loop = run->loops[run->at];
         goes_on = loop.further > 0;
         loop.value += goes_on ? loop.step : 0;
         loop.further -= goes_on;
@@ -765,9 +754,9 @@ run_for(Run *run)
             return -1;
         }
         if (run->is_check) {
-            line->variable = Py_NewRef(name);
-            line->jump = run->open_for;
-            run->open_for = run->offset;
+            statement->variable = Py_NewRef(name);
+            statement->jump = run->open_for;
+            run->open_for = run->at;
         }
         else if (loop.step == 0) {
             Py_DECREF(name);
@@ -792,40 +781,42 @@ run_for(Run *run)
     if (run->is_check) {
         return 0;
     }
-    run->loops[run->offset] = loop;
-    return branch_to(run, goes_on ? run->offset + 1 : line->jump + 1);
+    run->loops[run->at] = loop;
+    return branch_to(run, goes_on ? run->at + 1 : statement->jump + 1);
 }
 
 static int
 run_next(Run *run)
 {
-    Line *lines = run->program->lines, *line = &lines[run->offset];
+    Statement *statements = run->program->statements;
+    Statement *statement = &statements[run->at];
     PyObject *name = parse_variable(run);
     if (name == NULL) {
         return -1;
     }
     if (run->is_check) {
-        line->jump = run->open_for;
-        if (line->jump < 0
-            || PyUnicode_Compare(lines[line->jump].variable, name) != 0)
+        statement->jump = run->open_for;
+        if (statement->jump < 0
+            || PyUnicode_Compare(statements[statement->jump].variable,
+                                 name) != 0)
         {
             fail(run, "NEXT %U without FOR", name);
             Py_DECREF(name);
             return -1;
         }
-        run->open_for = lines[line->jump].jump;
-        lines[line->jump].jump = run->offset;
+        run->open_for = statements[statement->jump].jump;
+        statements[statement->jump].jump = run->at;
     }
     Py_DECREF(name);
     if (run->is_check) {
         return 0;
     }
-    if (run->loops[line->jump].step == 0) {
+    if (run->loops[statement->jump].step == 0) {
         fail(run, "NEXT comes before its FOR");
         return -1;
     }
     run->is_looping = 1;
-    return jump_to(run, line->jump);
+    return jump_to(run, statement->jump);
 }
 
 /* CALL NAME[(argument, ...)] [INTO variable] */
@@ -867,37 +858,31 @@ run_call(Run *run)
     return result;
 }
 
-/* Make a code-like of the line that a GOSUB goes to, or of the first line. */
+/* See that the target of a GOSUB, or the first line, is a subroutine. */
 static int
-add_subroutine(Program *program, int32_t offset)
+add_subroutine(Program *program, int32_t first)
 {
-    PyTypeObject *type = program->state->subroutine_type;
-    Line *line = &program->lines[offset];
-    if (line->code != NULL) {
+    Statement *statement = &program->statements[first];
+    if (statement->code != NULL) {
         return 0;
     }
-    Subroutine *code = (Subroutine *)type->tp_alloc(type, 0);
-    if (code == NULL) {
-        return -1;
-    }
     /* A remark at its start is its name. */
-    Run remark = {.next = line->text};
+    Run remark = {.next = statement->text};
     next_token(&remark);
-    const char *name = remark.next + strspn(remark.next, " \t\r");
-    size_t length = strcspn(name, "\n");
-    while (length > 0 && Py_ISSPACE(name[length - 1])) {
+    const char *text = remark.next + strspn(remark.next, " \t\r");
+    size_t length = strcspn(text, "\n");
+    while (length > 0 && Py_ISSPACE(text[length - 1])) {
         length--;
     }
-    code->name = offset == 0 ? PyUnicode_FromString("MAIN")
-                 : remark.token == T_REM && length > 0
-                 ? PyUnicode_FromStringAndSize(name, length)
-                 : PyUnicode_FromFormat("SUB %d", line->lineno);
-    code->filename = Py_NewRef(program->filename);
-    code->firstlineno = line->lineno;
-    line->code = code;
-    int result = code->name == NULL ? -1
-                 : PyList_Append(program->subroutines, (PyObject *)code);
-    Py_DECREF(code);
+    PyObject *name = first == 0 ? PyUnicode_FromString("MAIN")
+                     : remark.token == T_REM && length > 0
+                     ? PyUnicode_FromStringAndSize(text, length)
+                     : PyUnicode_FromFormat("SUB %d", statement->number);
+    PyObject *code = name ? new_subroutine(program, name, first) : NULL;
+    int result = code ? PyList_Append(program->subroutines, code) : -1;
+    statement->code = code;
+    Py_XDECREF(code);
+    Py_XDECREF(name);
     return result;
 }
 
@@ -915,45 +900,37 @@ run_gosub(Run *run)
         return -1;
     }
     run->depth++;
-    int result = run_scope(run, run->program->lines[target].code, target);
+    int result = run_scope(run, target);
     run->depth--;
     Py_LeaveRecursiveCall();
     return result;
 }
-
-static int run_statement(Run *run);
 
 /* IF condition THEN number, or statement */
 static int
 run_if(Run *run)
 {
     long long condition;
-    int32_t target = run->offset;
+    int32_t next = run->at + 1, target = next;
     if (evaluate_number(run, &condition) < 0
         || expect(run, T_THEN, "THEN") < 0)
     {
         return -1;
     }
-    int is_jump = run->token == T_NUMBER;
-    if (is_jump && (target = parse_target(run)) < 0) {
-        return -1;
+    if (run->token == T_NUMBER) {
+        target = parse_target(run);
     }
-    if (run->token == T_IF || run->token == T_FOR || run->token == T_NEXT) {
-        fail(run, "%s cannot follow THEN", words[run->token - T_LE]);
-        return -1;
+    else if (run->token == T_EOL) {
+        unexpected(run, "a statement");
+        target = -1;
     }
-    if (run->is_check) {
-        return is_jump ? 0 : run_statement(run);
+    else {
+        next++;
     }
-    if (branch_to(run, condition ? target : run->offset + 1) < 0) {
-        return -1;
+    if (target < 0 || run->is_check) {
+        return target < 0 ? -1 : 0;
     }
-    if (condition && !is_jump) {
-        /* The statement is at the same location, and the line is the next. */
-        run->next_offset = run->offset + 1;
-        return run_statement(run);
-    }
-    return 0;
+    return branch_to(run, condition ? target : next);
 }
 
 static int
@@ -961,6 +938,12 @@ run_statement(Run *run)
 {
     int token = run->token;
     int32_t target;
+    if (run->program->statements[run->at].is_after_then
+        && (token == T_IF || token == T_FOR || token == T_NEXT))
+    {
+        fail(run, "%s cannot follow THEN", words[token - T_LE]);
+        return -1;
+    }
     if (token == T_REM) {
         run->next += strcspn(run->next, "\n");
     }
@@ -1009,18 +992,21 @@ run_statement(Run *run)
 }
 
 static int
-run_line(Run *run)
+run_next_statement(Run *run)
 {
-    if (run->next_offset == run->program->length) {
+    Statement *statement = &run->program->statements[run->next_at];
+    run->at = run->next_at++;
+    if (run->at == run->program->length) {
         run->is_ending = 1;
         return 0;
     }
-    run->offset = run->next_offset++;
     /* Ctrl-C must end a program that has no end. */
-    if (PyErr_CheckSignals() < 0 || fire_line(run) < 0) {
+    if (!statement->is_after_then
+        && (PyErr_CheckSignals() < 0 || fire_line(run) < 0))
+    {
         return -1;
     }
-    run->next = run->program->lines[run->offset].text;
+    run->next = statement->text;
     next_token(run);
     return run_statement(run);
 }
@@ -1028,56 +1014,101 @@ run_line(Run *run)
 
 /* --- Programs ----------------------------------------------------------- */
 
-static int
-add_line(Program *program, Run *run)
+/* Add the statement that begins with the current token. */
+static void
+add_statement(Run *run, int lineno, const char *line, int number)
 {
+    Program *program = run->program;
+    Statement *statements = program->statements;
+    int32_t at = program->length;
+    statements[at].number = number;
+    statements[at].text = run->start;
+    statements[at].is_after_then = (at > 0
+                                    && statements[at - 1].number == number);
+    set_location(program, lineno, line, run->start);
+    program->length++;
+}
+
+static int
+add_line(Run *run, int lineno, const char *line)
+{
+    Program *program = run->program;
     int32_t n = program->length;
-    int first = n > 0 ? program->lines[n - 1].lineno + 1 : 1;
+    int first = n > 0 ? program->statements[n - 1].number + 1 : 1;
     unsigned long number = strtoul(run->start, NULL, 10);
     if (run->token != T_NUMBER || number < (unsigned long)first
         || number > MAX_LINENO)
     {
-        PyErr_Format(program->state->error,
-                     "%U: expected a line number from %d to %d at '%.*s'",
-                     program->filename, first, MAX_LINENO,
-                     (int)strcspn(run->start, "\r\n"), run->start);
+        run->at = n;
+        set_location(program, lineno, line, run->start);
+        fail(run, "expected a line number from %d to %d at '%.*s'",
+             first, MAX_LINENO, (int)strcspn(run->start, "\r\n"),
+             run->start);
         return -1;
     }
-    /* The array is full at each power of 2. */
-    if ((n & (n - 1)) == 0) {
-        Line *lines = PyMem_Realloc(program->lines,
-                                    (n > 0 ? n * 2 : 1) * sizeof(Line));
-        if (lines == NULL) {
-            PyErr_NoMemory();
-            return -1;
+    next_token(run);
+    add_statement(run, lineno, line, (int)number);
+    if (run->token == T_IF) {
+        while (run->token != T_THEN && run->token != T_EOL) {
+            next_token(run);
         }
-        program->lines = lines;
+        if (accept(run, T_THEN) && run->token != T_NUMBER
+            && run->token != T_EOL)
+        {
+            add_statement(run, lineno, line, (int)number);
+        }
     }
-    program->lines[n] = (Line){.lineno = (int)number, .text = run->next};
-    program->length++;
     return 0;
 }
 
 static int
-load(Program *program)
+add_lines(Run *run)
 {
-    Run run = {.program = program, .is_check = 1, .open_for = -1,
-               .next = PyBytes_AS_STRING(program->source)};
-    while (*run.next != '\0') {
-        next_token(&run);
-        if (run.token != T_EOL && add_line(program, &run) < 0) {
+    Program *program = run->program;
+    const char *line = PyBytes_AS_STRING(program->source);
+    size_t n_lines = 1;
+    for (const char *p = line; *p != '\0'; p++) {
+        n_lines += *p == '\n';
+    }
+    program->statements = PyMem_Calloc(2 * n_lines + 1, sizeof(Statement));
+    program->locations = PyMem_Calloc(2 * n_lines + 1, sizeof(PyCodeLocation));
+    if (program->statements == NULL || program->locations == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int lineno = 1; *line != '\0'; lineno++) {
+        run->next = line;
+        next_token(run);
+        if (run->token != T_EOL && add_line(run, lineno, line) < 0) {
             return -1;
         }
-        run.next = run.start + strcspn(run.start, "\n");
-        run.next += *run.next == '\n';
+        line += strcspn(line, "\n");
+        line += *line == '\n';
     }
     if (program->length == 0) {
         PyErr_Format(program->state->error, "%U: there is no line in it",
                      program->filename);
         return -1;
     }
-    PyObject *range = PyObject_CallFunction((PyObject *)&PyRange_Type, "i",
-                                            program->length + 1);
+    /* The end, where a program without END returns, has no text. */
+    int lineno = program->locations[program->length - 1].lineno;
+    program->locations[program->length] = (PyCodeLocation){
+        lineno, lineno, -1, -1
+    };
+    return 0;
+}
+
+static int
+load(Program *program)
+{
+    Run run = {.program = program, .is_check = 1, .open_for = -1};
+    if (add_lines(&run) < 0) {
+        return -1;
+    }
+    PyObject *range = PyObject_CallFunction(
+        (PyObject *)&PyRange_Type, "iii", 0,
+        PyCode_LOCATION_OFFSET(program->length + 1),
+        PyCode_LOCATION_OFFSET(1));
     program->offsets = range ? PySequence_Tuple(range) : NULL;
     Py_XDECREF(range);
     program->subroutines = PyList_New(0);
@@ -1086,17 +1117,18 @@ load(Program *program)
     {
         return -1;
     }
-    for (; run.offset < program->length; run.offset++) {
-        run.next = program->lines[run.offset].text;
+    for (; run.at < program->length; run.at++) {
+        run.next = program->statements[run.at].text;
         next_token(&run);
         if (run_statement(&run) < 0
-            || expect(&run, T_EOL, "the end of the line") < 0)
+            || (!program->statements[run.at + 1].is_after_then
+                && expect(&run, T_EOL, "the end of the line") < 0))
         {
             return -1;
         }
     }
     if (run.open_for >= 0) {
-        run.offset = run.open_for;
+        run.at = run.open_for;
         fail(&run, "FOR without NEXT");
         return -1;
     }
@@ -1171,7 +1203,7 @@ program_run(PyObject *self, PyObject *args, PyObject *kwargs)
     else if (builtins != NULL && run.functions != NULL && run.input != NULL
              && run.output != NULL && run.variables != NULL)
     {
-        result = run_scope(&run, program->lines[0].code, 0);
+        result = run_scope(&run, 0);
     }
     PyMem_Free(run.loops);
     Py_XDECREF(run.variables);
@@ -1190,9 +1222,10 @@ program_dealloc(PyObject *op)
     Program *self = (Program *)op;
     PyTypeObject *type = Py_TYPE(op);
     for (int32_t i = 0; i < self->length; i++) {
-        Py_XDECREF(self->lines[i].variable);
+        Py_XDECREF(self->statements[i].variable);
     }
-    PyMem_Free(self->lines);
+    PyMem_Free(self->statements);
+    PyMem_Free(self->locations);
     Py_XDECREF(self->source);
     Py_XDECREF(self->filename);
     Py_XDECREF(self->subroutines);
@@ -1242,11 +1275,9 @@ module_exec(PyObject *module)
     module_state *state = PyModule_GetState(module);
     state->error = PyErr_NewExceptionWithDoc(
         "tinybasic.Error", "An error in a BASIC program.", NULL, NULL);
-    state->subroutine_type = (PyTypeObject *)PyType_FromModuleAndSpec(
-        module, &subroutine_spec, NULL);
     state->program_type = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &program_spec, NULL);
-    if (state->subroutine_type == NULL || state->program_type == NULL
+    if (state->program_type == NULL
         || PyModule_AddObjectRef(module, "Error", state->error) < 0)
     {
         return -1;
@@ -1259,7 +1290,6 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     module_state *state = PyModule_GetState(module);
     Py_VISIT(state->error);
-    Py_VISIT(state->subroutine_type);
     Py_VISIT(state->program_type);
     return 0;
 }
@@ -1269,7 +1299,6 @@ module_clear(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->error);
-    Py_CLEAR(state->subroutine_type);
     Py_CLEAR(state->program_type);
     return 0;
 }

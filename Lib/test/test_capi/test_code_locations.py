@@ -341,6 +341,19 @@ class TestCode(unittest.TestCase):
         self.run_harmlessly(code)
         self.assertEqual(seen, [])
 
+    def test_lines_before_the_first(self):
+        # The lines that LINE is for are kept as differences from the first.
+        code = make([(line, line, 0, 1) for line in (300, 301, 1, 298, 302)],
+                    firstlineno=300)
+        seen = []
+        self.watch(code, seen)
+        self.run_harmlessly(code)
+        sys.monitoring.set_local_events(2, code, 0)
+        self.assertEqual([line for kind, line in seen if kind == "LINE"][:2],
+                         [301, 302])
+        self.assertEqual([position[0] for position in code.co_positions()][:5],
+                         [300, 301, 1, 298, 302])
+
     def watch(self, code, seen):
         monitoring = sys.monitoring
         monitoring.use_tool_id(2, "test")
