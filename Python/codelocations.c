@@ -14,7 +14,7 @@ module monitoring
 [clinic start generated code]*/
 /*[clinic end generated code: output=da39a3ee5e6b4b0d input=37257f5987a360cf]*/
 
-static const PyCodeLocation unknown = {-1, -1, -1, -1};
+#define UNKNOWN ((PyCodeLocation){-1, -1, -1, -1})
 
 /* ------ Code objects made of locations ------ */
 
@@ -58,7 +58,7 @@ find_problem(const PyCodeLocation *at)
         return "col_offset and end_col_offset must not be negative, or be -1";
     }
     if (at->lineno < 0) {
-        return memcmp(at, &unknown, sizeof(unknown)) == 0
+        return memcmp(at, &UNKNOWN, sizeof(UNKNOWN)) == 0
                ? NULL : "without lineno, all must be -1";
     }
     if (at->end_lineno >= 0 && at->end_lineno < at->lineno) {
@@ -99,8 +99,8 @@ write_entry(uint8_t *entry, const PyCodeLocation *at, int units, int *line)
             entry[size] = (column % 8) << 4 | (end_column - column);
             return size + 1;
         }
-        /* An entry begins at the byte with the highest bit. */
-        if (0 <= delta && delta < 3 && column < 128 && end_column < 128) {
+        /* A byte with the highest bit would begin another entry. */
+        if (0 <= delta && delta < 3 && end_column < 128) {
             size = write_location_entry_start(
                 entry, PY_CODE_LOCATION_INFO_ONE_LINE0 + delta, units);
             entry[size] = column;
@@ -136,7 +136,7 @@ write_table(uint8_t *table, const PyCodeLocation *locations,
         i += units;
     }
     return size + write_entry(table != NULL ? table + size : unused,
-                              &unknown, trailing_units, &line);
+                              &UNKNOWN, trailing_units, &line);
 }
 
 static PyObject *
@@ -481,7 +481,7 @@ _PyCodeLike_GetLocation(PyObject *codelike, int offset, PyObject **filename,
                         PyCodeLocation *location)
 {
     *filename = NULL;
-    *location = unknown;
+    *location = UNKNOWN;
     if (offset < 0) {
         PyErr_SetString(PyExc_ValueError, "offset must not be negative");
         return -1;

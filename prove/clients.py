@@ -1,7 +1,7 @@
 """Tools and libraries from the package index, over producers.
 
 coverage must notice nothing of events in Python's files and all of foreign
-ones, cProfile must count calls right where greenlets switch, and debuggers
+ones and of code with locations, cProfile must count calls right where greenlets switch, and debuggers
 must step through Cython as through Python.
 """
 
@@ -22,6 +22,16 @@ PACKAGES = (COVERAGE, GREENLET, clients_twins.CYTHON, clients_twins.SETUPTOOLS,
 # The core and the options of each run.
 RUNS = ("ctrace", "--branch"), ("pytrace", "--branch"), ("sysmon",)
 PROGRAM = Path(__file__).with_name("clients_program.py")
+# What has the lines of another file, and which of those run.
+LOCATED = Path(__file__).with_name("clients_located.py")
+LOCATED_LINES = [1, 2]
+READ_LINES = """
+import sys
+from coverage import CoverageData
+data = CoverageData(sys.argv[1])
+data.read()
+print(sorted(data.lines(sys.argv[2]) or ()))
+"""
 # What two greenlets run, and how often both together call each builtin.
 TURNS = Path(__file__).with_name("clients_greenlets.py")
 WAYS = ("fired", "fired, shared states", "vectorcalled",
@@ -38,6 +48,7 @@ def check_clients(build, python):
         raise SeriesError(f"make clients needs a package index that pip "
                           f"reaches, the log is {log}")
     check_coverage(build, tool)
+    check_located(build, tool)
     check_greenlets(build, tool)
     example = builder.build_example(build, python).resolve()
     clients_covered.check_basic(build, tool, example)
@@ -60,6 +71,28 @@ def check_coverage(build, tool):
             raise SeriesError(f"{title}: {difference}")
         say("clients", f"{title}: the same {len(found[0]['lines'])} lines "
                        f"with {found[1]['events']} of a producer's events")
+
+
+def check_located(build, tool):
+    """Run coverage over code that is not bytecode but has locations."""
+    log = build / "clients.log"
+    data = build / "clients.coverage"
+    source = (build / "clients.src").resolve()
+    source.write_text("one\ntwo; two\nthree\n")
+    for command in (["-m", "coverage", "run", f"--data-file={data}",
+                     f"--include={source}", LOCATED, source],
+                    ["-c", READ_LINES, data, source]):
+        if status_of([tool, "-W", "error", *command], log,
+                     COVERAGE_CORE="sysmon"):
+            print_tail(log)
+            raise SeriesError(f"coverage failed over code with locations, the "
+                              f"log is {log}")
+    lines = json.loads(log.read_text())
+    if lines != LOCATED_LINES:
+        raise SeriesError(f"{COVERAGE} sysmon: the lines of code with "
+                          f"locations are {lines}, not {LOCATED_LINES}")
+    say("clients", f"{COVERAGE} sysmon: the {len(lines)} lines that ran of "
+                   f"code with locations")
 
 
 def check_greenlets(build, tool):

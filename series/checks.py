@@ -57,24 +57,26 @@ def check_globals(series, build, copy, python):
     library that a module may use are installed.
     """
     shutil.copy(build / "debug/pyconfig.h", copy / "src")
-    files = sorted({analysed_file(path) for path in series.touched()} - {None})
+    files = sorted({analysed_file(path, copy / "src")
+                    for path in series.touched()} - {None})
     builder.run_logged([str(python), "Tools/c-analyzer/check-c-globals.py",
                         "--format", "summary", *files],
                        copy / "src", "check-c-globals")
     say("checked", f"no new global variable in {', '.join(files)}")
 
 
-def analysed_file(path):
+def analysed_file(path, source):
     """Return the file through which the analyser sees a file, or None.
 
     A header in Include/cpython/ cannot be read on its own; it is part of the
-    one of the same name above it.
+    one of the same name above it, or of Python.h.
     """
     if re.match(r"(Modules|Objects|Parser|Python)/.*\.c$|"
                 r"Include/(internal/)?[^/]*\.h$", path):
         return path
     if re.match(r"Include/cpython/[^/]*\.h$", path):
-        return path.replace("cpython/", "")
+        above = path.replace("cpython/", "")
+        return above if (source / above).is_file() else "Include/Python.h"
     return None
 
 

@@ -7,6 +7,7 @@ import gc
 import itertools
 import json.decoder
 import opcode
+import operator
 import shlex
 import string
 import sys
@@ -458,7 +459,8 @@ class TestDuckTyping(unittest.TestCase):
 
     def test_no_leaks(self):
         codelikes = [
-            Located(("f", 1000, 2000, 3000, 4000)), Located(("f", 1, 2, 3)),
+            # It makes another tuple each time.
+            Includes(), Located(("f", 1, 2, 3)),
             Located((None, 1, 2, 3, 4)), Located(("f", -2, 2, 3, 4)),
             Positions([(1000, 2000, 3000, 4000)] * 3), Positions([()] * 3),
             Positions([NOWHERE]), Positions(None), Bare(), 42,
@@ -474,10 +476,12 @@ class TestDuckTyping(unittest.TestCase):
                         except (TypeError, ValueError):
                             pass
 
-        run(50)
-        before = sys.getallocatedblocks()
-        run(50)
-        self.assertLess(sys.getallocatedblocks() - before, 100)
+        # Without a GIL memory is also freed later; a leak is there always.
+        blocks = []
+        for _ in range(5):
+            run(50)
+            blocks.append(sys.getallocatedblocks())
+        self.assertLess(min(map(operator.sub, blocks[1:], blocks)), 100)
 
     @unittest.skipUnless(hasattr(_testcapi, "set_nomemory"),
                          "needs _testcapi.set_nomemory")
