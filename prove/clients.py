@@ -1,8 +1,8 @@
 """Tools and libraries from the package index, over producers.
 
 coverage must notice nothing of events in Python's files and all of foreign
-ones and of code with locations, cProfile must count calls right where greenlets switch, and debuggers
-must step through Cython as through Python.
+ones and of code with locations, cProfile must count calls right where greenlets
+switch, and debuggers must step through Cython as through Python.
 """
 
 from itertools import zip_longest

@@ -70,25 +70,6 @@ typedef struct _PyMonitoringState {
 } PyMonitoringState;
 
 
-/* What an interpreter may lack.  Its address is NULL there. */
-#if defined(Py_BUILD_CORE)
-#  define _PyMonitoring_OPTIONAL
-#  define _PyMonitoring_HAS(SYMBOL) 1
-#elif defined(__APPLE__)
-#  define _PyMonitoring_OPTIONAL __attribute__((weak_import))
-#  define _PyMonitoring_HAS(SYMBOL) (&(SYMBOL) != NULL)
-#elif defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
-#  define _PyMonitoring_OPTIONAL __attribute__((weak))
-#  define _PyMonitoring_HAS(SYMBOL) (&(SYMBOL) != NULL)
-#else
-   /* Such symbols do not exist there: PyMonitoring_EnterScope() has no inline
-      part, and a binary that uses a function which is new needs it. */
-#  define _PyMonitoring_OPTIONAL
-#  define _PyMonitoring_HAS(SYMBOL) 1
-#  define _PyMonitoring_NO_INLINE_SCOPES
-#endif
-
-
 /* Enter a scope, or bring the states up to date in the middle of one.
 
    state_array[i] becomes the state of event_types[i] (PY_MONITORING_EVENT_*),
@@ -130,10 +111,10 @@ PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
 PyAPI_FUNC(int)
 PyMonitoring_ExitScope(void);
 
-#ifndef _PyMonitoring_NO_INLINE_SCOPES
+#ifndef _Py_NO_OPTIONAL_SYMBOLS
 /* What states may depend on, in all interpreters of the process: a flag, and
    the number of changes so far. */
-PyAPI_DATA(uintptr_t) _PyMonitoring_Version _PyMonitoring_OPTIONAL;
+PyAPI_DATA(uintptr_t) _PyMonitoring_Version _Py_OPTIONAL;
 
 #define _PyMonitoring_ANY_LISTENS 1
 #define _PyMonitoring_VERSION_STEP 2
@@ -145,7 +126,7 @@ static inline int
 _PyMonitoring_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                          const uint8_t *event_types, Py_ssize_t length)
 {
-    if (_PyMonitoring_HAS(_PyMonitoring_Version)) {
+    if (_Py_HAS(_PyMonitoring_Version)) {
         uintptr_t now =
             _Py_atomic_load_uintptr_relaxed(&_PyMonitoring_Version);
 #ifdef Py_GIL_DISABLED
@@ -221,18 +202,18 @@ PyAPI_FUNC(int)
 _PyMonitoring_FireCallReturnEvent(PyMonitoringState *state,
                                   PyObject *codelike, int32_t offset,
                                   PyObject *callable, PyObject *arg0)
-                                  _PyMonitoring_OPTIONAL;
+                                  _Py_OPTIONAL;
 PyAPI_FUNC(int)
 _PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                                  int32_t offset, PyObject *callable,
-                                 PyObject *arg0) _PyMonitoring_OPTIONAL;
+                                 PyObject *arg0) _Py_OPTIONAL;
 PyAPI_FUNC(PyObject *)
 _PyMonitoring_Vectorcall(PyMonitoringState *call_state,
                          PyMonitoringState *c_return_state,
                          PyMonitoringState *c_raise_state, PyObject *codelike,
                          int32_t offset, PyObject *callable,
                          PyObject *const *args, size_t nargsf,
-                         PyObject *kwnames) _PyMonitoring_OPTIONAL;
+                         PyObject *kwnames) _Py_OPTIONAL;
 PyAPI_FUNC(int)
 _PyMonitoring_FirePyThrowEvent(PyMonitoringState *state, PyObject *codelike,
                                int32_t offset);
@@ -257,10 +238,10 @@ _PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
                                      PyObject *value);
 PyAPI_FUNC(int)
 _PyMonitoring_SetFrameNamespaces(PyObject *codelike, PyObject *globals,
-                                 PyObject *locals) _PyMonitoring_OPTIONAL;
+                                 PyObject *locals) _Py_OPTIONAL;
 PyAPI_FUNC(int)
 _PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
-                           _PyMonitoring_OPTIONAL;
+                           _Py_OPTIONAL;
 
 
 /* Threads may share a state where there is no GIL. */
@@ -409,7 +390,7 @@ PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
                                  PyObject *arg0)
 {
     return _PyMonitoring_IS_ACTIVE(state)
-        && _PyMonitoring_HAS(_PyMonitoring_FireCallReturnEvent)
+        && _Py_HAS(_PyMonitoring_FireCallReturnEvent)
         ? _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
                                             arg0) : 0;
 }
@@ -422,7 +403,7 @@ PyMonitoring_FireCallRaiseEvent(PyMonitoringState *state, PyObject *codelike,
                                 PyObject *arg0)
 {
     return _PyMonitoring_IS_ACTIVE(state)
-        && _PyMonitoring_HAS(_PyMonitoring_FireCallRaiseEvent)
+        && _Py_HAS(_PyMonitoring_FireCallRaiseEvent)
         ? _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
                                            arg0) : 0;
 }
@@ -464,7 +445,7 @@ PyMonitoring_Vectorcall(PyMonitoringState *call_state,
                         PyObject *kwnames)
 {
     return _PyMonitoring_IS_ACTIVE(call_state)
-        && _PyMonitoring_HAS(_PyMonitoring_Vectorcall)
+        && _Py_HAS(_PyMonitoring_Vectorcall)
         ? _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
                                    codelike, offset, callable, args, nargsf,
                                    kwnames)
@@ -549,7 +530,7 @@ PyMonitoring_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
                                 PyObject *globals, PyObject *locals)
 {
     return _PyMonitoring_IS_ACTIVE(state)
-        && _PyMonitoring_HAS(_PyMonitoring_SetFrameNamespaces)
+        && _Py_HAS(_PyMonitoring_SetFrameNamespaces)
         ? _PyMonitoring_SetFrameNamespaces(codelike, globals, locals) : 0;
 }
 
@@ -569,10 +550,9 @@ PyMonitoring_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
 static inline int
 PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
 {
-    return _PyMonitoring_HAS(_PyMonitoring_AddTraceback)
+    return _Py_HAS(_PyMonitoring_AddTraceback)
         ? _PyMonitoring_AddTraceback(codelike, offset, lineno) : -1;
 }
 
 #undef _PyMonitoring_IS_ACTIVE
-#undef _PyMonitoring_HAS
-#undef _PyMonitoring_OPTIONAL
+
