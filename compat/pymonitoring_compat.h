@@ -586,6 +586,11 @@ PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
     PyObject *callable, PyObject *const *args, size_t nargsf,
     PyObject *kwnames) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(int) _PyMonitoring_SetFrameNamespaces(
+    PyObject *codelike, PyObject *globals,
+    PyObject *locals) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(int) _PyMonitoring_AddTraceback(
+    PyObject *codelike, int32_t offset, int lineno) PYMONITORING_COMPAT_WEAK;
 #  ifdef __cplusplus
 }
 #  endif
@@ -1365,6 +1370,91 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
     return result;
 }
 
+/* Only the series has frames of foreign code. */
+static inline int
+pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
+                                       PyObject *codelike, PyObject *globals,
+                                       PyObject *locals)
+{
+    (void)codelike;
+    (void)globals;
+    (void)locals;
+    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
+        return 0;
+    }
+    PYMONITORING_COMPAT_IF_NATIVE(
+        _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
+    return 0;
+}
+
+/* The code object for a traceback entry, a new reference. */
+static inline PyObject *
+pymonitoring_compat_code(PyObject *codelike, int lineno)
+{
+    if (PyCode_Check(codelike)) {
+        return Py_NewRef(codelike);
+    }
+    PyObject *filename = PyObject_GetAttrString(codelike, "co_filename");
+    PyObject *name = PyObject_GetAttrString(codelike, "co_name");
+    const char *utf8_filename = filename == NULL
+                                ? NULL : PyUnicode_AsUTF8(filename);
+    const char *utf8_name = name == NULL ? NULL : PyUnicode_AsUTF8(name);
+    PyObject *code = utf8_filename == NULL || utf8_name == NULL ? NULL
+        : (PyObject *)PyCode_NewEmpty(utf8_filename, utf8_name, lineno);
+    Py_XDECREF(name);
+    Py_XDECREF(filename);
+    return code;
+}
+
+static inline int
+pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
+                                 int lineno)
+{
+    PYMONITORING_COMPAT_IF_NATIVE(
+        _PyMonitoring_AddTraceback(codelike, offset, lineno))
+    PyObject *exc = PyErr_GetRaisedException();
+    if (exc == NULL) {
+        PyErr_SetString(PyExc_SystemError, "PyMonitoring_AddTraceback() needs "
+                        "an exception that is set");
+        return -1;
+    }
+    PyObject *next = PyException_GetTraceback(exc);
+    PyObject *code = pymonitoring_compat_code(codelike, lineno);
+    PyObject *globals = PyDict_New();
+    PyObject *frame = NULL, *traceback = NULL;
+    if (code != NULL && globals != NULL) {
+        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
+                                        (PyCodeObject *)code, globals, NULL);
+    }
+    if (frame != NULL) {
+        int line = -1;
+        if (code == codelike && offset >= 0
+            && offset / 2 < Py_SIZE((PyVarObject *)code))
+        {
+            line = PyCode_Addr2Line((PyCodeObject *)code, offset);
+        }
+        if (lineno == 0) {
+            lineno = line > 0 ? line
+                              : ((PyCodeObject *)code)->co_firstlineno;
+        }
+        traceback = PyObject_CallFunction(
+            (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
+            frame, line == lineno ? (int)offset : -1, lineno);
+    }
+    if (traceback != NULL) {
+        (void)PyException_SetTraceback(exc, traceback);
+    }
+    /* Drops what went wrong. */
+    PyErr_SetRaisedException(exc);
+    int result = traceback != NULL ? 0 : -1;
+    Py_XDECREF(traceback);
+    Py_XDECREF(frame);
+    Py_XDECREF(globals);
+    Py_XDECREF(code);
+    Py_XDECREF(next);
+    return result;
+}
+
 /* The native functions of these names, where there are any, are called above
    here. */
 #define PyMonitoring_EnterScope pymonitoring_compat_EnterScope
@@ -1395,6 +1485,8 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
 #define PyMonitoring_FirePyUnwindEvent pymonitoring_compat_FirePyUnwindEvent
 #define PyMonitoring_FireStopIterationEvent \
     pymonitoring_compat_FireStopIterationEvent
+#define PyMonitoring_SetFrameNamespaces pymonitoring_compat_SetFrameNamespaces
+#define PyMonitoring_AddTraceback pymonitoring_compat_AddTraceback
 
 #undef PYMONITORING_COMPAT_FIRE
 #undef PYMONITORING_COMPAT_FIRE_VALUE

@@ -761,7 +761,8 @@ is_named(PyObject *action, const char *name)
 {
     return PyTuple_Check(action) && PyTuple_GET_SIZE(action) == 3
         && PyUnicode_Check(PyTuple_GET_ITEM(action, 0))
-        && PyUnicode_EqualToUTF8(PyTuple_GET_ITEM(action, 0), name);
+        && !PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(action, 0),
+                                             name);
 }
 
 static PyObject *
