@@ -92,6 +92,8 @@ class DebuggerTestCase(unittest.TestCase):
         self.addCleanup(sys.settrace, sys.gettrace())
         self.addCleanup(bdb.Breakpoint.clearBreakpoints)
         bdb.Breakpoint.clearBreakpoints()
+        # pdb remembers each file for good.
+        self.addCleanup(pdb.Pdb._file_mtime_table.clear)
         self.program = Program(self.filename)
 
 
