@@ -61,6 +61,7 @@
 #  define PY_SSIZE_T_CLEAN
 #endif
 #include <Python.h>
+#include <frameobject.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
