@@ -205,7 +205,7 @@ class TestLegacyTools(MonitoringTestCase):
     def test_trace(self):
         def observe(call):
             results = []
-            for options in ({"countfuncs": True}, {"countcallers": True},
+            for options in ({"countfuncs": True},
                             {"count": True, "trace": True}):
                 tracer = trace.Trace(**options)
                 with support.captured_stdout() as output:
