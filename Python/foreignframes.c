@@ -439,11 +439,8 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         if (drop(tstate, oldest) < 0) {
             return -1;
         }
-        /* A legacy tool that got 'return' may have switched off all. */
-        if (frames->num_activations < frames->allocated) {
-            return 0;
-        }
     }
+    /* A legacy tool that got 'return' may have switched off all. */
     if (frames->num_activations < frames->allocated) {
         return 0;
     }
@@ -597,10 +594,11 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
     while (change != _Py_ACTIVATION_BEGINS) {
         Py_ssize_t end = frames->num_activations;
         i = find_newest(frames, end, below, codelike);
-        if (i < 0) {
-            break;
+        if (i < 0 && change == _Py_ACTIVATION_ENDS) {
+            return 0;
         }
-        /* What it called has ended. */
+        /* What it called has ended.  That is all if its own begin was not
+           seen: it is older than those that were. */
         Py_ssize_t newest = find_newest(frames, end, below, NULL);
         if (newest == i) {
             break;
@@ -610,9 +608,6 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
         }
     }
     if (i < 0) {
-        if (change == _Py_ACTIVATION_ENDS) {
-            return 0;
-        }
         i = enter(tstate, below, codelike);
         if (i < 0) {
             return -1;

@@ -90,6 +90,15 @@ activation_change(int event)
     }
 }
 
+/* Return whether an activation has ended with an event.  One that fails goes
+   on, as in Python code, until it is unwound. */
+static inline bool
+ends_activation(int event, int err)
+{
+    return activation_change(event) == _Py_ACTIVATION_ENDS
+        && (err == 0 || event == PY_MONITORING_EVENT_PY_UNWIND);
+}
+
 /* Where activations begin and end must be known before somebody looks; where
    one is when it calls, once somebody did. */
 static inline bool
@@ -497,13 +506,11 @@ keep_frames(PyInterpreterState *interp)
    there is no other. */
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
 leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
-                      fired_event *e)
+                      fired_event *e, int err)
 {
     if (running & _Py_CALLBACK_LOOKED) {
         keep_frames(tstate->interp);
-        if (e != NULL
-            && activation_change(e->tools->event) == _Py_ACTIVATION_ENDS)
-        {
+        if (e != NULL && ends_activation(e->tools->event, err)) {
             _PyForeignFrames_End(tstate, e->args[1]);
         }
     }
@@ -515,11 +522,11 @@ leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
 
 /* The callback that the thread says it runs has returned. */
 static inline Py_ALWAYS_INLINE void
-leave_callback(PyThreadState *tstate, fired_event *e)
+leave_callback(PyThreadState *tstate, fired_event *e, int err)
 {
     uintptr_t running = (uintptr_t)*running_callback(tstate);
     if (running & TAGS) {
-        leave_tagged_callback(tstate, running, e);
+        leave_tagged_callback(tstate, running, e, err);
     }
     *running_callback(tstate) = NULL;
 }
@@ -684,9 +691,10 @@ follow_event(PyThreadState *tstate, int event, uint8_t tools)
 }
 
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
-end_followed_event(PyThreadState *tstate, int event, PyObject *codelike)
+end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
+                   int err)
 {
-    if (activation_change(event) == _Py_ACTIVATION_ENDS) {
+    if (ends_activation(event, err)) {
         _PyForeignFrames_End(tstate, codelike);
     }
 }
@@ -785,11 +793,11 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             Py_DECREF(callback);
         }
         else {
-            leave_callback(tstate, NULL);
+            leave_callback(tstate, NULL, err);
         }
     }
     if (frames->num_activations > 0) {
-        end_followed_event(tstate, event, e.args[1]);
+        end_followed_event(tstate, event, e.args[1], err);
     }
     tstate->what_event = old_what;
     tstate->tracing--;
@@ -816,7 +824,7 @@ end_only_callback(PyThreadState *tstate, fired_event *e,
     uintptr_t running = (uintptr_t)*running_callback(tstate);
     int err = take_result(
         tstate, e, (PyObject *)(running & ~TAGS), res);
-    leave_callback(tstate, e);
+    leave_callback(tstate, e, err);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     return end_event(tstate, pending, err);
@@ -878,7 +886,7 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike,
     }
     Py_DECREF(res);
 done:
-    leave_callback(tstate, &e);
+    leave_callback(tstate, &e, 0);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     if (nargs > 2) {
