@@ -19,7 +19,8 @@
    a pending exception is kept, or is the __context__
      of what a callback raises                         yes     yes
    STOP_ITERATION reports every value unchanged        yes     yes
-   sys.settrace and sys.setprofile get nothing         yes     yes
+   sys.settrace and sys.setprofile get nothing
+     wrong (g)                                         yes     yes
    a tool switched off in mid-scope is not called      yes     yes
    DISABLE is for one location (a)                     yes     yes
    DISABLE holds when any tool's events change         yes     no
@@ -43,6 +44,8 @@
        the latter.  The interpreter can crash when a tool registered for the
        deprecated BRANCH.
    (f) Tried on 3.13.  3.12 has no such build.
+   (g) They get nothing: the series alone has frames of foreign code.  There
+       PyMonitoring_SetFrameNamespaces() does something, too.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,
