@@ -22,7 +22,8 @@ RUNS_PER_LOOP = 3       # of worker.py's count, the first one not used
 # worker.py's arguments: what remembers something, and for how many lines.
 MEMORY = (("disabled", 100000, 10), ("disabled", 1000, 1000),
           ("disabled", 1, 1000000), ("disabled", 100000, 1),
-          ("local", 10000, 1), ("functions", 10000, 1))
+          ("local", 10000, 1), ("functions", 10000, 1),
+          ("locations", 1, 1000000))
 PROFILED = (
     FRESH, "scope of 16, unchanged, nobody listens",
     "scope of 16, after a change, a tool listens", "LINE, no callback",
@@ -32,7 +33,8 @@ PROFILED = (
     "workload, c callback of 2 tools", "disabled, 1000000 in 100000",
     "local events on 10000, c callback",
     "local events elsewhere, on 10000, objects",
-    "set_local_events on a Python function")
+    "set_local_events on a Python function", "traceback entry",
+    *(f"{name}, trace function" for name in operations.TRACED))
 EVAL_LOOP = "_PyEval_EvalFrameDefault"
 
 

@@ -5,6 +5,10 @@ from bench.columns import NO_GIL, OURS, STOCK
 from bench.operations import FRESH, IDLE
 from bench.times import FREE_CORES, throughputs
 
+# What frames may add to an event with a callback while nobody looks: the event
+# has to say where it is, and to see afterwards whether somebody looked.
+FRAMES = 10
+LOOK_LIMIT = 1.02       # f_back and sys._getframe() where no foreign code runs
 DISABLED_LIMIT = 60
 WORST_LIMIT = 70        # where the layout of memory is the worst
 PROGRAM_LIMIT = 1.02    # addresses alone have made it 1.005
@@ -21,6 +25,7 @@ def judge(result):
     if NO_GIL in counted:
         yield from judge_idle(counted[NO_GIL], {}, ", without a GIL", 38, 50)
     yield from judge_active(ours, stock)
+    yield from judge_frames(ours, stock)
     yield from judge_layouts(ours)
     yield from judge_changes(ours, stock)
     yield from judge_memory(result["memory"])
@@ -28,10 +33,10 @@ def judge(result):
     yield from judge_threads(result["threads"])
 
 
-def counted_goal(text, name, limit, ours, stock):
+def counted_goal(text, name, limit, ours, stock, frames=0):
     """Return the goal for the instructions of an operation."""
     return goal(text, ours[name]["over"], limit,
-                stock.get(name, {}).get("over"))
+                stock.get(name, {}).get("over"), frames=frames)
 
 
 def judge_idle(ours, stock, where, limit, fresh_limit):
@@ -55,17 +60,33 @@ def judge_active(ours, stock):
                 yield counted_goal(
                     f"{title} callback, returns {returns}, {numbers}, over a "
                     f"bare vectorcall", f"workload, {callback} callback, "
-                    f"{returns}, {size} numbers", limit + more, ours, stock)
+                    f"{returns}, {size} numbers", limit + more, ours, stock,
+                    FRAMES)
     for event in ("CALL", "C_RETURN", "C_RAISE"):
         names = [f"{event}, {callback} callback{size}" for callback in titles
                  for size in ("", ", large numbers")]
         yield counted_goal(f"{event} with a callback, the dearest one, over a "
                            f"bare vectorcall", dearest(ours, names), 48, ours,
-                           stock)
+                           stock, FRAMES)
     for callback, title in titles.items():
         yield counted_goal(f"{title} callbacks of two tools, per tool and "
                            f"event", f"workload, {callback} callback of 2 "
-                           f"tools", 85, ours, stock)
+                           f"tools", 85, ours, stock, FRAMES / 2)
+
+
+def judge_frames(ours, stock):
+    """Yield the goals where somebody looks at frames."""
+    for look in operations.LOOKS if stock else ():
+        for where in ("in Python code", "in a callback"):
+            name = f"{look} {where}"
+            yield goal(f"{name}, over stock's",
+                       ours[name]["loop"] / stock[name]["loop"], LOOK_LIMIT)
+    yield counted_goal("a traceback entry, its release included",
+                       "traceback entry", 900, ours, stock)
+    foreign, python = (ours[f"{name}, trace function"]["over"]
+                       for name in operations.TRACED)
+    yield goal("a trace function over 10 foreign events, over those of a "
+               "Python function", foreign / python, 1.1)
 
 
 def dearest(ours, names):
@@ -110,6 +131,9 @@ def judge_memory(memory):
         if what == "functions":
             yield goal("bytes of local events on a Python function",
                        size / objects, 70, stock.get(what))
+        elif what == "locations":
+            yield goal(f"bytes of each of {lines:,} locations", size / lines,
+                       5)
         elif objects * lines == 1000000:
             yield goal(f"bytes of each of 1,000,000 disabled locations in "
                        f"{objects:,}", size / 1000000, 64)
@@ -146,8 +170,13 @@ def judge_threads(threads):
         yield judged
 
 
-def goal(text, value, limit, stock=None, least=False):
-    """Return a goal whose value must be a limit at most, or at least."""
+def goal(text, value, limit, stock=None, least=False, frames=0):
+    """Return a goal whose value must be a limit at most, or at least.
+
+    The limit is one that was set for events without frames, and what these may
+    add.
+    """
+    limit += frames
     return {"goal": text, "limit": limit, "stock": stock, "ours": value,
-            "least": least,
+            "least": least, "frames": frames,
             "met": value >= limit if least else value <= limit}

@@ -40,6 +40,9 @@ typedef struct {
 
 typedef int (*loop)(job *j, Py_ssize_t n);
 
+static PyObject *disable_mark;          /* sys.monitoring.DISABLE */
+static PyObject *module_dict;
+
 /* ------ What stock's header lacks ------ */
 
 #ifndef _PyMonitoring_ANY_LISTENS
@@ -83,6 +86,21 @@ PyMonitoring_Vectorcall(PyMonitoringState *call_state,
         Py_CLEAR(result);
     }
     return result;
+}
+
+/* What producers do without it, with a code object at hand for each line. */
+static inline int
+PyMonitoring_AddTraceback(PyObject *codelike, int32_t Py_UNUSED(offset),
+                          int Py_UNUSED(lineno))
+{
+    PyFrameObject *frame = PyFrame_New(
+        PyThreadState_Get(), (PyCodeObject *)codelike, module_dict, NULL);
+    if (frame == NULL) {
+        return -1;
+    }
+    int err = PyTraceBack_Here(frame);
+    Py_DECREF(frame);
+    return err;
 }
 #endif
 
@@ -393,6 +411,28 @@ bare_workload_2(job *j, Py_ssize_t n)
     return call_workload(j, n, 2);
 }
 
+/* ------ Tracebacks ------ */
+
+#define EXCEPTION_LOOP(NAME, ADD)                                           \
+    static int                                                              \
+    NAME(job *j, Py_ssize_t n)                                              \
+    {                                                                       \
+        for (Py_ssize_t i = 0; i < n; i++) {                                \
+            PyObject *codelike = j->codelikes[i & (SAMPLE - 1)];            \
+            int number = j->numbers[i & (SAMPLE - 1)];                      \
+            PyErr_SetNone(PyExc_ValueError);                                \
+            WORK(codelike, number, j);                                      \
+            if (ADD < 0) {                                                  \
+                return -1;                                                  \
+            }                                                               \
+            PyErr_Clear();                                                  \
+        }                                                                   \
+        return 0;                                                           \
+    }
+
+EXCEPTION_LOOP(add_traceback, PyMonitoring_AddTraceback(codelike, number, 0))
+EXCEPTION_LOOP(bare_exception, 0)
+
 /* ------ Any callable ------ */
 
 static int
@@ -436,6 +476,8 @@ static const struct {
     {"nothing_workload", nothing_workload},
     {"bare_workload", bare_workload},
     {"bare_workload_2", bare_workload_2},
+    {"add_traceback", add_traceback},
+    {"bare_exception", bare_exception},
     {"call", call},
 };
 
@@ -620,6 +662,75 @@ fire_lines(PyObject *Py_UNUSED(module), PyObject *args)
     return err < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+PyDoc_STRVAR(new_code_doc,
+"new_code(n)\n--\n\n"
+"Return a code object with n locations, 4 on each line, from line 1 on.\n"
+"\n"
+"On stock it has no locations.");
+
+static PyObject *
+new_code(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+#ifdef _PyMonitoring_ANY_LISTENS
+    int n = PyLong_AsInt(arg);
+    if (n == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyCodeLocation *locations = PyMem_New(PyCodeLocation, n);
+    if (locations == NULL) {
+        return PyErr_NoMemory();
+    }
+    for (int i = 0; i < n; i++) {
+        int lineno = 1 + i / 4, column = 4 + 8 * (i % 4);
+        locations[i] = (PyCodeLocation){lineno, lineno, column, column + 6};
+    }
+    PyObject *name = PyUnicode_FromString("code");
+    PyObject *code = name == NULL ? NULL
+        : PyCode_NewWithLocations(name, name, NULL, 1, locations, n);
+    Py_XDECREF(name);
+    PyMem_Free(locations);
+    return code;
+#else
+    (void)arg;
+    return (PyObject *)PyCode_NewEmpty("code", "code", 1);
+#endif
+}
+
+PyDoc_STRVAR(run_foreign_doc,
+"run_foreign(code)\n--\n\n"
+"Be foreign code that runs the lines 2 to 9 of what new_code() returned.");
+
+#define FIRE_FOREIGN_LINE(K)                                                \
+    if (PyMonitoring_FireLineEvent(&states[LINE], code, 8 * K, 1 + K) < 0)  \
+    {                                                                       \
+        return NULL;                                                        \
+    }
+
+static PyObject *
+run_foreign(PyObject *Py_UNUSED(module), PyObject *code)
+{
+    enum { START, LINE, RETURN, N_EVENTS };
+    static const uint8_t types[N_EVENTS] = {
+        PY_MONITORING_EVENT_PY_START, PY_MONITORING_EVENT_LINE,
+        PY_MONITORING_EVENT_PY_RETURN,
+    };
+    PyMonitoringState states[N_EVENTS];
+    uint64_t version = 0;
+    if (PyMonitoring_EnterScope(states, &version, types, N_EVENTS) < 0
+        || PyMonitoring_FirePyStartEvent(&states[START], code, 0) < 0)
+    {
+        return NULL;
+    }
+    LINES(FIRE_FOREIGN_LINE)
+    if (PyMonitoring_FirePyReturnEvent(&states[RETURN], code, 64,
+                                       Py_None) < 0)
+    {
+        return NULL;
+    }
+    PyMonitoring_ExitScope();
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(malloced_doc,
 "malloced()\n--\n\n"
 "Return how many bytes malloc has handed out, its own overhead included.");
@@ -649,8 +760,6 @@ return_first(PyObject *Py_UNUSED(module), PyObject *const *args,
     return Py_NewRef(args[0]);
 }
 
-static PyObject *disable_mark;          /* sys.monitoring.DISABLE */
-
 static PyObject *
 disable(PyObject *Py_UNUSED(module), PyObject *const *Py_UNUSED(args),
         Py_ssize_t Py_UNUSED(nargs))
@@ -662,6 +771,8 @@ static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS, run_doc},
     {"version", version, METH_NOARGS, version_doc},
     {"fire_lines", fire_lines, METH_VARARGS, fire_lines_doc},
+    {"new_code", new_code, METH_O, new_code_doc},
+    {"run_foreign", run_foreign, METH_O, run_foreign_doc},
     {"malloced", malloced, METH_NOARGS, malloced_doc},
     {"ignore", _PyCFunction_CAST(ignore), METH_FASTCALL,
      "A callback that returns None."},
@@ -673,8 +784,14 @@ static PyMethodDef methods[] = {
 };
 
 static int
-prepare(PyObject *Py_UNUSED(module))
+prepare(PyObject *module)
 {
+    module_dict = Py_NewRef(PyModule_GetDict(module));
+    if (PyDict_SetItemString(module_dict, "__builtins__",
+                             PyEval_GetBuiltins()) < 0)
+    {
+        return -1;
+    }
     PyObject *monitoring = PySys_GetObject("monitoring");
     if (monitoring == NULL) {
         PyErr_SetString(PyExc_ImportError, "no sys.monitoring");

@@ -18,6 +18,10 @@ LENGTHS = (1, 8, 16)    # of a scope
 WORKLOAD_EVENTS = ("PY_START", "LINE", "PY_RETURN")
 IDLE, FRESH = ("workload, nobody listens",
                "workload on the stack, nobody listens")
+LOOKS = ("f_back", "sys._getframe")
+# Where get_location() is asked.  A location has two offsets.
+OFFSETS = (100, 100000)
+TRACED = ("run_foreign", "run_python")
 PROGRAMS = ("nbody", "fannkuch", "scheduler", "words", "generators")
 
 
@@ -71,7 +75,7 @@ class Operation:
     types: bytes = b""
     listen_to: tuple = ()           # events that the tools switch on
     call_for: tuple = ()            # events that have a callback
-    callback: str = ""              # "c", "python" or none
+    callback: str = ""              # "c", "python", a look, or none
     returns: str = "None"           # or "object": what callbacks return
     tools: int = 0
     numbers: range = SMALL
@@ -83,6 +87,8 @@ class Operation:
     local: int = 0                  # code-likes with local events
     local_function: bool = False    # a Python function has local events
     others: str = ""                # fire for "objects" or "code" beside those
+    code: int = 0                   # locations of the code object, if any
+    traced: bool = False            # by a Python function
     layouts: int = 1
     target: str = ""                # what is called
     lengths: tuple = (1024, 2048)   # of the two runs that are compared
@@ -93,7 +99,8 @@ def all_operations():
     """Return every operation."""
     return (scope_operations() + workload_operations() + event_operations()
             + call_operations() + disabled_operations() + local_operations()
-            + change_operations() + program_operations())
+            + change_operations() + program_operations()
+            + frame_operations())
 
 
 def known():
@@ -266,3 +273,30 @@ def program_operations():
     """Return the programs that produce nothing."""
     return [Operation(f"program {name}", "call", "nothing", target=name,
                       lengths=(2, 3)) for name in PROGRAMS]
+
+
+def frame_operations():
+    """Return looks at the stack, locations, tracebacks and trace functions.
+
+    They come last: nothing else is to run where they left something behind.
+    """
+    look = Operation("", "call", "nothing", lengths=(16, 48))
+    found = []
+    for name in LOOKS:
+        found.append(replace(look, name=f"{name} in Python code", target=name))
+        found.append(replace(
+            look, name=f"{name} in a callback", target="start", tools=1,
+            listen_to=("PY_START",), call_for=("PY_START",), callback=name))
+    for offset in OFFSETS:
+        found.append(replace(
+            look, name=f"get_location at the offset {offset}",
+            target="get_location", code=offset, stock=False,
+            numbers=range(offset, offset + 1), lengths=(2, 4)))
+    found.append(Operation("traceback entry", "add_traceback",
+                           "bare_exception", code=100,
+                           numbers=range(20, 21)))
+    for name in TRACED:
+        found.append(replace(
+            look, name=f"{name}, trace function", target=name, code=100,
+            traced=True, stock=name == "run_python"))
+    return found

@@ -12,6 +12,7 @@ HEADLINES = (
     "a tool listens, no callback, per event",
     "C callback, returns None, numbers up to 256, over a bare vectorcall",
     "CALL with a callback, the dearest one, over a bare vectorcall",
+    "a traceback entry, its release included",
     f"a disabled location, the dearest of 1 to 1,000,000, mean of "
     f"{operations.LAYOUTS} layouts",
     "bytes of each of 1,000,000 disabled locations in 1,000",
@@ -63,10 +64,10 @@ def ratio(times):
 
 def print_goals(goals):
     """Print the goals, whether each is met, and how many are."""
-    print(f"\n{'goal':<74}{'limit':>9}{'stock':>9}{'ours':>9}")
+    print(f"\n{'goal':<74}{'limit':>12}{'stock':>9}{'ours':>9}")
     for one in goals:
         limit, stock, ours, verdict = goal_cells(one)
-        print(f"{one['goal']:<74}{limit:>9}{stock:>9}{ours:>9}  {verdict}")
+        print(f"{one['goal']:<74}{limit:>12}{stock:>9}{ours:>9}  {verdict}")
     print(met(goals), flush=True)
 
 
@@ -79,12 +80,18 @@ def met(goals):
 
 
 def goal_cells(one):
-    """Return limit, stock, ours and verdict of a goal as text."""
+    """Return limit, stock, ours and verdict of a goal as text.
+
+    What frames may add to a limit is shown by itself.
+    """
     digits = 1 if one["limit"] >= 10 else 3 if one["limit"] else 0
     stock = "-" if one["stock"] is None else f"{one['stock']:.{digits}f}"
     verdict = {True: "met", False: "MISSED", None: "not judged"}[one["met"]]
-    return (f"{'>=' if one['least'] else '<='} {one['limit']:.{digits}f}",
-            stock, f"{one['ours']:.{digits}f}", verdict)
+    limit = f"{one['limit'] - one['frames']:.{digits}f}"
+    if one["frames"]:
+        limit += f" + {one['frames']:.0f}"
+    return (f"{'>=' if one['least'] else '<='} {limit}", stock,
+            f"{one['ours']:.{digits}f}", verdict)
 
 
 def markdown(result, version):
@@ -120,6 +127,10 @@ def markdown(result, version):
         cells = [both(f"scope of {length}, {kind}")
                  for length in operations.LENGTHS]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
+    lines += ["", "| a tool's question | |", "|---|---:|"]
+    for offset in operations.OFFSETS:
+        cost = counted[OURS][f"get_location at the offset {offset}"]["over"]
+        lines.append(f"| `get_location(code, {offset})` | {cost:.0f} |")
     return "\n".join([*lines, "", "</details>", ""])
 
 

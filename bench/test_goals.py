@@ -13,6 +13,11 @@ class GoalsTest(unittest.TestCase):
         self.assertTrue(goals.goal("g", 30, 30)["met"])
         self.assertFalse(goals.goal("g", 30.1, 30)["met"])
 
+    def test_what_frames_may_add(self):
+        for value, met in ((50, True), (50.1, False)):
+            judged = goals.goal("g", value, 40, frames=goals.FRAMES)
+            self.assertIs(judged["met"], met)
+
     def judge_threads(self, throughput, bare, empty=2.0):
         """Return whether a throughput is enough beside the bare one."""
         judged, = goals.judge_threads({"LINE, c callback": {
@@ -40,18 +45,20 @@ class GoalsTest(unittest.TestCase):
                 "nothing": {"throughput": 1.9}}})
             self.assertIs(judged["met"], met)
 
-    # What is counted per operation, and its limit.
+    # What is counted per operation, and its limit; where a callback is called,
+    # with what frames may add.
     LIMITS = {
         operations.IDLE: 32, operations.FRESH: 40, "workload, no callback": 25,
         "scope of 16, after a change, a tool listens": 150,
         "set_local_events on a Python function": 2600,
+        "traceback entry": 900, "run_foreign, trace function": 1100,
         **{f"workload, {callback} callback, {returns}, {size} numbers":
-           limit + more for callback in ("c", "python")
+           limit + more + 10 for callback in ("c", "python")
            for size, more in (("small", 0), ("large", 5))
            for returns, limit in (("None", 40), ("object", 44))},
-        **{f"workload, {callback} callback of 2 tools": 85
+        **{f"workload, {callback} callback of 2 tools": 90
            for callback in ("c", "python")},
-        **{f"{event}, {callback} callback{size}": 48
+        **{f"{event}, {callback} callback{size}": 58
            for event in ("CALL", "C_RETURN", "C_RAISE")
            for callback in ("c", "python") for size in ("", ", large numbers")
            },
@@ -65,6 +72,7 @@ class GoalsTest(unittest.TestCase):
         """Return what is judged of a run in which every goal is just met."""
         ours = {name: {"over": 0, "loop": 1020} for name in operations.known()}
         ours["set_events"]["over"] = 1000
+        ours["run_python, trace function"]["over"] = 1000
         ours["set_events, local events on 10000"]["over"] = 1010
         for name, limit in self.LIMITS.items():
             ours[name]["over"] = limit
@@ -82,6 +90,7 @@ class GoalsTest(unittest.TestCase):
                        OURS: [("disabled", 1000, 1000, 64000000),
                                     ("disabled", 100000, 1, 20000000),
                                     ("local", 10000, 1, 9**9),
+                                    ("locations", 1, 100, 500),
                                     ("functions", 100, 1, 7000)]},
             "evaluation_loop": {STOCK: {"nbody": 10**6},
                                 OURS: {"nbody": 10**6}},
@@ -96,7 +105,7 @@ class GoalsTest(unittest.TestCase):
         judged = self.judge()
         self.assertEqual([one["goal"] for one in judged if not one["met"]],
                          [])
-        self.assertEqual(len(judged), 31)
+        self.assertEqual(len(judged), 38)
         self.assertLessEqual({*report.HEADLINES},
                              {one["goal"] for one in judged})
 
@@ -110,11 +119,15 @@ class GoalsTest(unittest.TestCase):
             {"ours": {"set_events, 1000000 disabled in 100000":
                       {"over": 1011}}},
             {"ours": {"program nbody": {"loop": 1021}}},
+            *({"ours": {f"{look} {where}": {"loop": 1021}}}
+              for look in operations.LOOKS
+              for where in ("in Python code", "in a callback")),
             {"no_gil": {operations.IDLE: {"over": 38.1}}},
             {"no_gil": {operations.FRESH: {"over": 50.1}}},
             {"memory": {OURS: [("disabled", 1, 1000000, 64000001)]}},
             {"memory": {OURS: [("disabled", 100000, 1, 20000001)]}},
             {"memory": {OURS: [("functions", 100, 1, 7001)]}},
+            {"memory": {OURS: [("locations", 1, 100, 501)]}},
             {"evaluation_loop": {STOCK: {"nbody": 10**6},
                                  OURS: {"nbody": 10**6 + 1}}},
             {"evaluation_loop": {STOCK: {"nbody": 10**6},
@@ -131,4 +144,4 @@ class GoalsTest(unittest.TestCase):
         judged = list(goals.judge({
             "counted": {OURS: ours}, "memory": {OURS: []},
             "evaluation_loop": {OURS: {"nbody": 1}}, "threads": {}}))
-        self.assertEqual([one["stock"] for one in judged], [None] * 23)
+        self.assertEqual([one["stock"] for one in judged], [None] * 25)

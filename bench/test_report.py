@@ -16,10 +16,12 @@ class PagesTest(unittest.TestCase):
         text = report.markdown({
             "machine": "m", "compiler": "c",
             "counted": {STOCK: counted, OURS: counted},
-            "goals": [goal("g", 30, 31.5, 45),
+            "goals": [goal("g", 30, 31.5, 45), goal("f", 49, 40, frames=10),
                       goal("t", 1.5, 1.9, least=True)]}, "9.9.9")
         self.assertIn("| | stock 9.9.9 | with the series | goal | |\n", text)
         self.assertIn("| g | 45.0 | 30.0 | <= 31.5 | met |\n", text)
+        self.assertIn("| f | - | 49.0 | <= 40.0 + 10 | met |\n", text)
+        self.assertIn("| `get_location(code, 100000)` | 7 |\n", text)
         self.assertIn("| t | - | 1.500 | >= 1.900 | MISSED |\n", text)
         self.assertIn(f"| LINE |{' 7 / 7 |' * 5}\n", text)
         self.assertIn(f"CALL, C_RETURN, each |{' 7 / 7 |' * 5}\n", text)

@@ -45,6 +45,20 @@ class Monitoring:
         self.callbacks[tool, event] = callback
 
 
+class Frame:
+    """The innermost frame of a stack, which records that it was seen."""
+
+    def __init__(self, depth, seen):
+        self.depth = depth
+        self.seen = seen
+
+    @property
+    def f_back(self):
+        """Return the next frame, if there is one."""
+        self.seen.append(self)
+        return Frame(self.depth - 1, self.seen) if self.depth else None
+
+
 class WorkerTest(unittest.TestCase):
     """The worker, without an interpreter that could run it."""
 
@@ -137,3 +151,30 @@ class WorkerTest(unittest.TestCase):
         given = [arguments for call in self.loops.run.call_args_list
                  for arguments in call.args[7]]
         self.assertEqual(len({id(code) for _, code, _ in given}), 8)
+
+    def test_the_functions_that_are_traced_have_the_same_events(self):
+        frames = self.worker.frames
+        code = frames.run_python.__code__
+        frames.check_events(frames.run_python, None, code)
+        for function in (lambda _: None, self.loops.run_foreign):
+            with self.assertRaisesRegex(RuntimeError, "has the events"):
+                frames.check_events(function, None, code)
+
+    def test_looks_see_all_frames(self):
+        frames = self.worker.frames
+        for name, least in (("f_back", 100), ("sys._getframe", 40)):
+            function, arguments = frames.TARGETS[name]
+            with mock.patch.object(frames, "sys") as patched:
+                seen = []
+                patched._getframe.side_effect = (
+                    lambda depth=0: seen.append(depth) or Frame(10, seen))
+                function(*arguments)
+            self.assertGreaterEqual(len(seen), least, name)
+
+    def test_trace_functions_are_set_in_the_loop_alone(self):
+        self.loops.run.side_effect = lambda *_: sys.gettrace()
+        with mock.patch.object(self.worker.frames, "check_events"):
+            prepared = self.worker.Prepared(
+                operations.known()["run_python, trace function"], False)
+        self.assertIs(prepared.run("call", 2), self.worker.frames.trace)
+        self.assertIsNone(sys.gettrace())

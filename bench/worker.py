@@ -5,7 +5,8 @@ worker.py FOLDER KIND serve                 what standard input asks for, JSON
 worker.py FOLDER KIND memory WHAT N LINES   before and after disabling LINES of
                                             each of N code-likes ("disabled"),
                                             or local events on N code-likes
-                                            ("local") or "functions"
+                                            ("local") or "functions", or a
+                                            code object of LINES "locations"
 
 FOLDER holds the extension module, KIND is "stock" or "ours".
 """
@@ -14,28 +15,20 @@ import gc
 import itertools
 import json
 import os
-import random
 import sys
 import threading
 import time
 
 sys.path.insert(0, sys.argv[1])
 
+import frames
 import loops
 import operations
 import programs
+from codelikes import CodeLike, Layout, new_code
 
 monitoring = sys.monitoring
 E = monitoring.events
-
-
-class CodeLike:
-    """What stands for a piece of foreign code."""
-
-    __slots__ = ("__weakref__",)
-    co_name = "code"
-    co_filename = "benchmark"
-    co_firstlineno = 1
 
 
 def two(codelike, number):
@@ -67,40 +60,6 @@ PYTHON_CALLBACKS = {
     ("None", 2): two, ("None", 3): three, ("None", 4): four,
     ("object", 2): object_from_two, ("object", 3): object_from_three}
 C_CALLBACKS = {"None": loops.ignore, "object": loops.return_first}
-
-
-def new_code():
-    """Return the code of a function that nobody has called or monitored.
-
-    It is of a middling size: local events cost more the longer a function is.
-    """
-    return programs.count_word.__code__.replace()
-
-
-class Layout:
-    """What makes objects at addresses that a number decides.
-
-    Each has a size of code-like, and gaps between them, of its own.
-    """
-
-    # What random bytes are replaced with: one in four objects is a gap.
-    three_of_four = bytes(i % 4 > 0 for i in range(256))
-
-    def __init__(self, number):
-        self.random = random.Random(number)
-        slots = [f"slot_{i}" for i in range(self.random.randrange(24))]
-        self.codelike = type("CodeLike", (CodeLike,), {"__slots__": slots})
-        self.made = []
-
-    def make(self, count, maker):
-        """Return new objects, quickly: callgrind slows Python code down."""
-        made = [maker() for _ in range(count + count // 2 + 256)]
-        self.made.append(made)
-        chosen = itertools.compress(
-            made,
-            self.random.randbytes(len(made)).translate(self.three_of_four))
-        first = self.random.randrange(100)
-        return list(itertools.islice(chosen, first, first + count))
 
 
 class Prepared:
@@ -172,6 +131,8 @@ class Prepared:
     def callback(self, name):
         """Return the callback for an event."""
         returns = self.operation.returns
+        if self.operation.callback in frames.LOOKS:
+            return frames.LOOKS[self.operation.callback]
         if self.operation.callback == "c":
             return C_CALLBACKS[returns]
         return PYTHON_CALLBACKS[returns, operations.BY_NAME[name].arity]
@@ -179,6 +140,9 @@ class Prepared:
     def choose_locations(self):
         """Return the locations that the loop goes round."""
         operation = self.operation
+        if operation.code:
+            code = loops.new_code(operation.code)
+            return [(code, number) for number in operation.numbers]
         if operation.others:
             maker = (new_code if operation.others == "code"
                      else self.layout.codelike)
@@ -203,9 +167,27 @@ class Prepared:
                 (0, new_code(), E.PY_START) for _ in itertools.count())
         if target == "ignore":
             return loops.ignore, ()
+        if target == "get_location":
+            return (monitoring.get_location,
+                    itertools.repeat(self.locations[0]))
+        if target in frames.TARGETS:
+            function, arguments = frames.TARGETS[target]
+            return function, itertools.repeat(arguments)
+        if self.operation.traced:
+            return self.choose_traced()
         if target:
             return getattr(programs, target), itertools.repeat(())
         return 123456, ()
+
+    def choose_traced(self):
+        """Return what runs under a trace function, and arguments."""
+        code, _ = self.locations[0]
+        if self.operation.target == "run_foreign":
+            frames.check_events(loops.run_foreign, code, code)
+            return loops.run_foreign, itertools.repeat((code,))
+        frames.check_events(frames.run_python, code,
+                            frames.run_python.__code__)
+        return frames.run_python, itertools.repeat((code,))
 
     def callbacks(self, name):
         """Return what the twin calls for an event, for each tool."""
@@ -223,9 +205,15 @@ class Prepared:
         arguments = (tuple(itertools.islice(self.arguments, n))
                      if loop == "call" else ())
         error = None if loop == self.twin else self.error
-        return loops.run(loop, n, self.locations, self.operation.types,
-                         self.value, callbacks, return_callbacks, arguments,
-                         self.stale, error)
+        if self.operation.traced:
+            sys.settrace(frames.trace)
+        try:
+            return loops.run(loop, n, self.locations, self.operation.types,
+                             self.value, callbacks, return_callbacks,
+                             arguments, self.stale, error)
+        finally:
+            if self.operation.traced:
+                sys.settrace(None)
 
     def end(self):
         """Forget what the operation needed."""
@@ -342,7 +330,9 @@ def memory(_is_stock, what, objects, lines):
     made = [maker() for _ in range(int(objects))]
     monitoring.use_tool_id(0, "benchmark")
     write_memory()
-    if what == "disabled":
+    if what == "locations":
+        made.append(loops.new_code(int(lines)))
+    elif what == "disabled":
         monitoring.register_callback(0, E.LINE, loops.disable)
         monitoring.set_events(0, E.LINE)
         loops.fire_lines(made, int(lines))
