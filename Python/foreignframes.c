@@ -53,47 +53,53 @@ allow_events(PyThreadState *tstate, int what)
 
 /* Return the index of the code unit that a frame or a traceback at the offset
    has, and whether that is the location of the offset: not if there is none,
-   or if it is of another line than lineno, unless that is 0.  Tools believe
-   the location more than the line. */
+   or if it is of another line than *lineno, unless that is 0.  Tools believe
+   the location more than the line.  *lineno becomes the line to be shown.  The
+   range is where the line table was read last. */
 static int
-find_unit(PyCodeObject *code, int offset, int lineno, bool *is_exact)
+find_unit(PyCodeObject *code, PyCodeAddressRange *range, int offset,
+          int *lineno, bool *is_exact)
 {
     int size = (int)Py_SIZE(code);
-    *is_exact = offset % (int)sizeof(_Py_CODEUNIT) == 0
-        && offset / (int)sizeof(_Py_CODEUNIT) < size
-        && (lineno == 0 || PyCode_Addr2Line(code, offset) == lineno);
+    *is_exact = false;
+    if (offset % (int)sizeof(_Py_CODEUNIT) == 0
+        && offset / (int)sizeof(_Py_CODEUNIT) < size)
+    {
+        int line = _PyCode_CheckLineNumber(offset, range);
+        *is_exact = *lineno == 0 || *lineno == line;
+        if (*lineno == 0 && line > 0) {
+            *lineno = line;
+        }
+    }
+    if (*lineno == 0) {
+        *lineno = code->co_firstlineno;
+    }
     if (*is_exact) {
         return offset / (int)sizeof(_Py_CODEUNIT);
     }
     /* One without a location, or at least of that line. */
     int unit = size - 1;
-    PyCodeAddressRange range;
-    _PyCode_InitAddressRange(code, &range);
-    while (_PyLineTable_NextAddressRange(&range)) {
-        if (range.ar_line < 0) {
-            return range.ar_start / (int)sizeof(_Py_CODEUNIT);
+    _PyCode_InitAddressRange(code, range);
+    while (_PyLineTable_NextAddressRange(range)) {
+        if (range->ar_line < 0) {
+            return range->ar_start / (int)sizeof(_Py_CODEUNIT);
         }
-        if (range.ar_line == lineno) {
-            unit = range.ar_start / (int)sizeof(_Py_CODEUNIT);
+        if (range->ar_line == *lineno) {
+            unit = range->ar_start / (int)sizeof(_Py_CODEUNIT);
         }
     }
     return unit;
 }
 
+/* Have the frame of the activation show where that is. */
 static void
-set_place(PyFrameObject *frame, int offset, int lineno)
+set_place(activation *a, int lineno)
 {
-    PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
+    PyCodeObject *code = _PyFrame_GetCode(a->frame->f_frame);
     bool is_exact;
-    int unit = find_unit(code, offset, lineno, &is_exact);
-    frame->f_frame->instr_ptr = _PyCode_CODE(code) + unit;
-    if (lineno == 0
-        && (!is_exact
-            || PyCode_Addr2Line(code, unit * (int)sizeof(_Py_CODEUNIT)) < 0))
-    {
-        lineno = code->co_firstlineno;
-    }
-    frame->f_lineno = lineno;
+    int unit = find_unit(code, &a->range, a->offset, &lineno, &is_exact);
+    a->frame->f_frame->instr_ptr = _PyCode_CODE(code) + unit;
+    a->frame->f_lineno = lineno;
 }
 
 /* ------ Code objects for code-likes that are none ------ */
@@ -503,6 +509,9 @@ static PyFrameObject *
 get_frame(PyThreadState *tstate, Py_ssize_t last)
 {
     foreign_frames *frames = frames_of(tstate);
+    if (activation_at(frames, last)->frame != NULL) {
+        return activation_at(frames, last)->frame;
+    }
     PyObject *codelike = Py_NewRef(activation_at(frames, last)->codelike);
     _PyInterpreterFrame *below = activation_at(frames, last)->below;
     PyObject *back = Py_XNewRef(activation_at(frames, last)->below_frame);
@@ -524,9 +533,11 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
                 break;
             }
             a = activation_at(frames, i);
-            set_place(frame, a->offset, a->lineno);
             frame->f_back = (PyFrameObject *)Py_XNewRef(back);
             a->frame = frame;
+            _PyCode_InitAddressRange(_PyFrame_GetCode(frame->f_frame),
+                                     &a->range);
+            set_place(a, a->lineno);
         }
         frame = a->frame;
         Py_XSETREF(back, Py_NewRef(frame));
@@ -553,12 +564,16 @@ innermost_frame(PyThreadState *tstate)
 static void
 move(activation *a, int offset, int lineno)
 {
+    /* A traceback entry, or a trace function's line 0, hide the line. */
+    bool is_there = a->offset == offset
+        && (lineno == 0 || a->lineno == lineno) && a->frame != NULL
+        && a->frame->f_lineno == a->lineno;
     a->offset = offset;
     if (lineno != 0) {
         a->lineno = lineno;
     }
-    if (a->frame != NULL) {
-        set_place(a->frame, a->offset, a->lineno);
+    if (a->frame != NULL && !is_there) {
+        set_place(a, a->lineno);
     }
 }
 
@@ -892,9 +907,12 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     /* What was run till here can have dropped any. */
     Py_ssize_t i = find_newest(frames, frames->num_activations, below,
                                codelike);
-    int unit_offset = offset;
     bool is_exact;
-    int unit = find_unit((PyCodeObject *)code, offset, *lineno, &is_exact);
+    PyCodeAddressRange range;
+    _PyCode_InitAddressRange((PyCodeObject *)code, &range);
+    int line = *lineno;
+    int unit = find_unit((PyCodeObject *)code, &range, offset, &line,
+                         &is_exact);
     if (*lineno == 0) {
         *lineno = location.lineno;
     }
@@ -911,29 +929,27 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
         if (code == NULL) {
             goto done;
         }
-        unit_offset = unit = 0;
+        unit = line = 0;
         is_exact = true;
         i = -1;
     }
-    if (*lineno <= 0 && is_exact) {
-        *lineno = PyCode_Addr2Line((PyCodeObject *)code,
-                                   unit * (int)sizeof(_Py_CODEUNIT));
-    }
     if (*lineno <= 0) {
-        *lineno = ((PyCodeObject *)code)->co_firstlineno;
+        *lineno = line > 0 ? line : ((PyCodeObject *)code)->co_firstlineno;
     }
     *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
     if (i >= 0) {
         activation_at(frames, i)->offset = offset;
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
         if (frame != NULL) {
-            set_place(frame, offset, *lineno);
+            set_place(activation_at(frames, i), *lineno);
         }
     }
     else {
         frame = make_frame(tstate, codelike, code, below, NULL, NULL);
         if (frame != NULL) {
-            set_place(frame, unit_offset, *lineno);
+            frame->f_frame->instr_ptr = _PyCode_CODE((PyCodeObject *)code)
+                                        + unit;
+            frame->f_lineno = *lineno;
         }
     }
 done:

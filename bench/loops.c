@@ -663,25 +663,25 @@ fire_lines(PyObject *Py_UNUSED(module), PyObject *args)
 }
 
 PyDoc_STRVAR(new_code_doc,
-"new_code(n)\n--\n\n"
-"Return a code object with n locations, 4 on each line, from line 1 on.\n"
+"new_code(n, k)\n--\n\n"
+"Return a code object with n locations, k on each line, from line 1 on.\n"
 "\n"
 "On stock it has no locations.");
 
 static PyObject *
-new_code(PyObject *Py_UNUSED(module), PyObject *arg)
+new_code(PyObject *Py_UNUSED(module), PyObject *args)
 {
-#ifdef _PyMonitoring_ANY_LISTENS
-    int n = PyLong_AsInt(arg);
-    if (n == -1 && PyErr_Occurred()) {
+    int n, k;
+    if (!PyArg_ParseTuple(args, "ii:new_code", &n, &k)) {
         return NULL;
     }
+#ifdef _PyMonitoring_ANY_LISTENS
     PyCodeLocation *locations = PyMem_New(PyCodeLocation, n);
     if (locations == NULL) {
         return PyErr_NoMemory();
     }
     for (int i = 0; i < n; i++) {
-        int lineno = 1 + i / 4, column = 4 + 8 * (i % 4);
+        int lineno = 1 + i / k, column = 4 + 8 * (i % k);
         locations[i] = (PyCodeLocation){lineno, lineno, column, column + 6};
     }
     PyObject *name = PyUnicode_FromString("code");
@@ -691,17 +691,16 @@ new_code(PyObject *Py_UNUSED(module), PyObject *arg)
     PyMem_Free(locations);
     return code;
 #else
-    (void)arg;
     return (PyObject *)PyCode_NewEmpty("code", "code", 1);
 #endif
 }
 
 PyDoc_STRVAR(run_foreign_doc,
 "run_foreign(code)\n--\n\n"
-"Be foreign code that runs the lines 2 to 9 of what new_code() returned.");
+"Be foreign code that runs the lines 2 to 9 of new_code(n, 1).");
 
 #define FIRE_FOREIGN_LINE(K)                                                \
-    if (PyMonitoring_FireLineEvent(&states[LINE], code, 8 * K, 1 + K) < 0)  \
+    if (PyMonitoring_FireLineEvent(&states[LINE], code, 2 * K, 1 + K) < 0)  \
     {                                                                       \
         return NULL;                                                        \
     }
@@ -722,7 +721,7 @@ run_foreign(PyObject *Py_UNUSED(module), PyObject *code)
         return NULL;
     }
     LINES(FIRE_FOREIGN_LINE)
-    if (PyMonitoring_FirePyReturnEvent(&states[RETURN], code, 64,
+    if (PyMonitoring_FirePyReturnEvent(&states[RETURN], code, 16,
                                        Py_None) < 0)
     {
         return NULL;
@@ -771,7 +770,7 @@ static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS, run_doc},
     {"version", version, METH_NOARGS, version_doc},
     {"fire_lines", fire_lines, METH_VARARGS, fire_lines_doc},
-    {"new_code", new_code, METH_O, new_code_doc},
+    {"new_code", new_code, METH_VARARGS, new_code_doc},
     {"run_foreign", run_foreign, METH_O, run_foreign_doc},
     {"malloced", malloced, METH_NOARGS, malloced_doc},
     {"ignore", _PyCFunction_CAST(ignore), METH_FASTCALL,

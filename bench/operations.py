@@ -87,7 +87,7 @@ class Operation:
     local: int = 0                  # code-likes with local events
     local_function: bool = False    # a Python function has local events
     others: str = ""                # fire for "objects" or "code" beside those
-    code: int = 0                   # locations of the code object, if any
+    code: tuple = ()                # what loops.new_code() gets
     traced: bool = False            # by a Python function
     layouts: int = 1
     target: str = ""                # what is called
@@ -290,13 +290,13 @@ def frame_operations():
     for offset in OFFSETS:
         found.append(replace(
             look, name=f"get_location at the offset {offset}",
-            target="get_location", code=offset, stock=False,
+            target="get_location", code=(offset, 4), stock=False,
             numbers=range(offset, offset + 1), lengths=(2, 4)))
     found.append(Operation("traceback entry", "add_traceback",
-                           "bare_exception", code=100,
+                           "bare_exception", code=(100, 4),
                            numbers=range(20, 21)))
     for name in TRACED:
         found.append(replace(
-            look, name=f"{name}, trace function", target=name, code=100,
+            look, name=f"{name}, trace function", target=name, code=(10, 1),
             traced=True, stock=name == "run_python"))
     return found

@@ -141,7 +141,7 @@ class Prepared:
         """Return the locations that the loop goes round."""
         operation = self.operation
         if operation.code:
-            code = loops.new_code(operation.code)
+            code = loops.new_code(*operation.code)
             return [(code, number) for number in operation.numbers]
         if operation.others:
             maker = (new_code if operation.others == "code"
@@ -331,7 +331,7 @@ def memory(_is_stock, what, objects, lines):
     monitoring.use_tool_id(0, "benchmark")
     write_memory()
     if what == "locations":
-        made.append(loops.new_code(int(lines)))
+        made.append(loops.new_code(int(lines), 4))
     elif what == "disabled":
         monitoring.register_callback(0, E.LINE, loops.disable)
         monitoring.set_events(0, E.LINE)

@@ -28,6 +28,7 @@ struct _Py_activation {
     PyFrameObject *below_frame;     /* the object of `below` */
     PyObject *globals;              /* what the producer says of them */
     PyObject *locals;
+    PyCodeAddressRange range;       /* of the frame's line table, read last */
     int offset;
     int lineno;                     /* of the last LINE event, or 0 */
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
