@@ -400,7 +400,7 @@ read_co_positions(PyObject *co_positions, int offset,
         return -1;
     }
     PyObject *found = NULL;
-    for (int i = 0; i <= offset; i += sizeof(_Py_CODEUNIT)) {
+    for (Py_ssize_t i = 0; i <= offset; i += sizeof(_Py_CODEUNIT)) {
         Py_XSETREF(found, PyIter_Next(iterator));
         if (found == NULL) {
             if (!PyErr_Occurred()) {

@@ -62,7 +62,7 @@ find_unit(PyCodeObject *code, PyCodeAddressRange *range, int offset,
 {
     int size = (int)Py_SIZE(code);
     *is_exact = false;
-    if (offset % (int)sizeof(_Py_CODEUNIT) == 0
+    if (offset >= 0 && offset % (int)sizeof(_Py_CODEUNIT) == 0
         && offset / (int)sizeof(_Py_CODEUNIT) < size)
     {
         int line = _PyCode_CheckLineNumber(offset, range);
@@ -290,6 +290,8 @@ set_locals(PyFrameObject *frame, PyObject *locals)
         return -1;
     }
     Py_XSETREF(frame->f_extra_locals, own);
+    /* Says that f_locals shows these, whatever the code object has. */
+    Py_XSETREF(frame->f_locals_cache, Py_NewRef(layers));
     Py_XSETREF(frame->f_frame->f_locals, layers);
     return 0;
 }
@@ -299,8 +301,8 @@ set_globals(PyFrameObject *frame, PyObject *globals)
 {
     /* PyFrame_New() made the function for this frame. */
     PyFunctionObject *func = (PyFunctionObject *)frame->f_frame->f_funcobj;
-    Py_SETREF(func->func_globals, Py_NewRef(globals));
     frame->f_frame->f_globals = globals;
+    Py_SETREF(func->func_globals, Py_NewRef(globals));
 }
 
 /* Make a frame object for a code-like, or its code object if that is given. */
@@ -435,18 +437,18 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         return -1;
     }
     /* Those of a producer that never signals an end, called in a loop. */
-    if (frames->num_activations > tstate->interp->ceval.recursion_limit) {
-        Py_ssize_t oldest = 0;
-        while (activation_at(frames, oldest)->below != below
-               && oldest < frames->num_activations - 1)
-        {
-            oldest++;
-        }
-        if (drop(tstate, oldest) < 0) {
-            return -1;
+    Py_ssize_t oldest = 0, num_called = 0;
+    for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
+        if (activation_at(frames, i)->below == below) {
+            oldest = i;
+            num_called++;
         }
     }
-    /* A legacy tool that got 'return' may have switched off all. */
+    if (num_called > tstate->interp->ceval.recursion_limit
+        && drop(tstate, oldest) < 0)
+    {
+        return -1;
+    }
     if (frames->num_activations < frames->allocated) {
         return 0;
     }
@@ -517,8 +519,15 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
     PyObject *back = Py_XNewRef(activation_at(frames, last)->below_frame);
     PyFrameObject *frame = NULL;
     int what = stop_events(tstate);
-    /* From the oldest on, so that each has its f_back. */
-    for (Py_ssize_t i = 0; i <= last; i++) {
+    /* From the newest that has one on, so that each has its f_back. */
+    Py_ssize_t i = last;
+    while (i > 0 && (activation_at(frames, i)->below != below
+                     || !is_alive(activation_at(frames, i))
+                     || activation_at(frames, i)->frame == NULL))
+    {
+        i--;
+    }
+    for (; i <= last; i++) {
         activation *a = activation_at(frames, i);
         if (a->below != below || !is_alive(a)) {
             continue;
@@ -526,18 +535,23 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
         if (a->frame == NULL) {
             frame = make_activation_frame(tstate, a);
             if (frame == NULL || last >= frames->num_activations
-                || activation_at(frames, last)->codelike != codelike
-                || activation_at(frames, i)->frame != NULL)
+                || activation_at(frames, last)->codelike != codelike)
             {
                 Py_CLEAR(frame);
                 break;
             }
             a = activation_at(frames, i);
-            frame->f_back = (PyFrameObject *)Py_XNewRef(back);
-            a->frame = frame;
-            _PyCode_InitAddressRange(_PyFrame_GetCode(frame->f_frame),
-                                     &a->range);
-            set_place(a, a->lineno);
+            if (a->frame == NULL) {
+                frame->f_back = (PyFrameObject *)Py_XNewRef(back);
+                a->frame = frame;
+                _PyCode_InitAddressRange(_PyFrame_GetCode(frame->f_frame),
+                                         &a->range);
+                set_place(a, a->lineno);
+            }
+            else {
+                /* What the code-like ran has looked, too. */
+                Py_DECREF(frame);
+            }
         }
         frame = a->frame;
         Py_XSETREF(back, Py_NewRef(frame));
@@ -631,6 +645,13 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
     activation *a = activation_at(frames, i);
     move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
+        /* Other threads may use the tools. */
+        if (tstate->c_tracefunc == NULL) {
+            legacy_tools &= ~(1 << PY_MONITORING_SYS_TRACE_ID);
+        }
+        if (tstate->c_profilefunc == NULL) {
+            legacy_tools &= ~(1 << PY_MONITORING_SYS_PROFILE_ID);
+        }
         a->legacy_tools = legacy_tools;
         a->is_traced = legacy_tools >> PY_MONITORING_SYS_TRACE_ID & 1;
     }
@@ -780,13 +801,13 @@ _PyForeignFrames_OfEvent(PyThreadState *tstate)
     return frame;
 }
 
-PyFrameObject *
-_PyForeignFrames_CalledBy(PyThreadState *tstate,
-                          _PyInterpreterFrame *current_frame)
+/* Return the innermost frame of the foreign code that the frame called and
+   that has called back, as a new reference; NULL without an exception if there
+   is none, and with one on failure.  The frame may be incomplete, and NULL. */
+static PyFrameObject *
+get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
 {
     foreign_frames *frames = frames_of(tstate);
-    PyObject *pending = PyErr_GetRaisedException();
-    PyFrameObject *frame = NULL;
     Py_ssize_t i;
     if (is_callback_running(tstate)
         && frames->current_frame == current_frame)
@@ -797,13 +818,30 @@ _PyForeignFrames_CalledBy(PyThreadState *tstate,
         i = find_newest(frames, frames->num_activations,
                         _PyFrame_GetFirstComplete(current_frame), NULL);
     }
-    if (i >= 0) {
-        frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+    return i < 0 ? NULL : (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+}
+
+PyFrameObject *
+_PyForeignFrames_GetBack(PyFrameObject *frame)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    _PyInterpreterFrame *entry = frame->f_frame->previous;
+    if (!tstate->tracing || frame->f_back != NULL || entry == NULL
+        || entry->owner != FRAME_OWNED_BY_CSTACK)
+    {
+        return NULL;
     }
-    if (pending != NULL) {
-        PyErr_SetRaisedException(pending);
+    if (entry->previous == NULL) {
+        /* Each thread has one of these. */
+        _PyInterpreterFrame *oldest = tstate->current_frame;
+        while (oldest != NULL && oldest->previous != NULL) {
+            oldest = oldest->previous;
+        }
+        if (oldest != entry) {
+            return NULL;
+        }
     }
-    return frame;
+    return get_called_by(tstate, entry->previous);
 }
 
 PyFrameObject *
@@ -814,15 +852,18 @@ _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
     {
         return NULL;
     }
-    PyFrameObject *frame = _PyForeignFrames_CalledBy(tstate,
-                                                     tstate->current_frame);
+    PyFrameObject *frame = get_called_by(tstate, tstate->current_frame);
     if (frame == NULL && !PyErr_Occurred()) {
         _PyInterpreterFrame *innermost = innermost_frame(tstate);
         frame = innermost == NULL ? NULL
             : (PyFrameObject *)Py_XNewRef(_PyFrame_GetFrameObject(innermost));
     }
     while (frame != NULL && depth > 0) {
-        Py_SETREF(frame, PyFrame_GetBack(frame));
+        PyFrameObject *back = _PyForeignFrames_GetBack(frame);
+        if (back == NULL && !PyErr_Occurred()) {
+            back = PyFrame_GetBack(frame);
+        }
+        Py_SETREF(frame, back);
         depth--;
     }
     return frame;
@@ -897,6 +938,7 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     {
         /* The offset means something else to this producer. */
         PyErr_Clear();
+        location = (PyCodeLocation){-1, -1, -1, -1};
     }
     bool has_columns = location.col_offset >= 0
         && (*lineno == 0 || *lineno == location.lineno);

@@ -513,6 +513,8 @@ leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
         if (e != NULL && ends_activation(e->tools->event, err)) {
             _PyForeignFrames_End(tstate, e->args[1]);
         }
+        /* Meanwhile the callback may have been replaced. */
+        running = (uintptr_t)*running_callback(tstate);
     }
     if (running & REPLACED) {
         /* A finalizer may let events through: they have to count as nested. */
@@ -707,6 +709,18 @@ line_as_argument(int lineno)
     return (PyObject *)(intptr_t)lineno;
 }
 
+/* The event is that of the callbacks that are called next. */
+static inline Py_ALWAYS_INLINE void
+record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
+{
+    struct _Py_foreign_frames *frames =
+        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->offset = offset;
+    frames->lineno = lineno;
+}
+
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
    are for the events that have them, line_as_argument() for LINE.  `what` is
    made by what_to_call(). */
@@ -745,10 +759,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
         goto done;
     }
-    frames->codelike = codelike;
-    frames->current_frame = tstate->current_frame;
-    frames->offset = offset;
-    frames->lineno = lineno;
+    record_event(tstate, codelike, offset, lineno);
     e.args[2] = is_nested ? NULL : ready_number(tstate, number);
     if (e.args[2] == NULL) {
         e.args[2] = made = new_number(tstate, number);
@@ -778,6 +789,8 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             continue;
         }
         e.owner = _Py_codelikes_owner(&interp->codelikes, tool);
+        /* Events that a callback let through have had their own. */
+        record_event(tstate, codelike, offset, lineno);
         if (is_nested) {
             Py_INCREF(callback);
         }
@@ -851,12 +864,7 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike,
                           is_line ? line_as_argument(lineno) : arg3, arg4,
                           what_to_call(tools->called, tools->event));
     }
-    struct _Py_foreign_frames *frames =
-        &((_PyThreadStateImpl *)tstate)->foreign_frames;
-    frames->codelike = codelike;
-    frames->current_frame = tstate->current_frame;
-    frames->offset = offset;
-    frames->lineno = lineno;
+    record_event(tstate, codelike, offset, lineno);
     fired_event e;
     e.args[1] = codelike;
     e.args[2] = number_obj;
@@ -1335,7 +1343,11 @@ _PyMonitoring_SetFrameNamespaces(PyObject *codelike, PyObject *globals,
                                  PyObject *locals)
 {
     PyThreadState *tstate = _PyThreadState_GET();
-    if (tstate->tracing) {
+    /* States can be active after the last tool was freed. */
+    if (tstate->tracing
+        || !tstate->interp->producers.states[PY_MONITORING_EVENT_PY_START]
+                .active)
+    {
         return 0;
     }
     PyObject *pending = _PyErr_GetRaisedException(tstate);

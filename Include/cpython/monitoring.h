@@ -523,7 +523,8 @@ PyMonitoring_FireStopIterationEvent(PyMonitoringState *state,
    until the activation ends, and locals is read when somebody looks: it may
    work its values out then.  What a debugger assigns stays with the frame.
 
-   Errors: TypeError for other types; MemoryError.  Nothing is changed then.
+   Errors: TypeError for other types, and nothing is changed then; what making
+   the mapping for f_locals raises, MemoryError for instance.
    Does nothing where the interpreter lacks it.  New in this version. */
 static inline int
 PyMonitoring_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,

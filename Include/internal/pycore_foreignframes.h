@@ -98,11 +98,10 @@ extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
    exception set. */
 extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
 
-/* Return the innermost frame of the foreign code that the frame called and
-   that has called back, as a new reference; NULL without an exception if there
-   is none, and with one on failure.  The frame may be incomplete, and NULL. */
-extern PyFrameObject *_PyForeignFrames_CalledBy(
-    PyThreadState *tstate, struct _PyInterpreterFrame *current_frame);
+/* Return the frame of the foreign code that called the frame, as a new
+   reference; NULL without an exception if the thread runs no callback or there
+   is none, and with one on failure. */
+extern PyFrameObject *_PyForeignFrames_GetBack(PyFrameObject *frame);
 
 /* Do what sys._getframe() does where there may be foreign frames.  Return a new
    reference, or NULL without an exception if there is no frame. */
