@@ -75,8 +75,10 @@ def judge_active(ours, stock):
 
 
 def judge_frames(ours, stock):
-    """Yield the goals where somebody looks at frames."""
-    for look in operations.LOOKS if stock else ():
+    """Yield the goals where somebody looks at frames, beside stock's."""
+    if not stock:
+        return
+    for look in operations.LOOKS:
         for where in ("in Python code", "in a callback"):
             name = f"{look} {where}"
             yield goal(f"{name}, over stock's",
