@@ -19,9 +19,10 @@ from series.common import SeriesError, clean_environment, output_of, print_tail
 from series.readme import Table
 
 LAYER = "Modules/_testcapi"
-# One tests a header, the other finds a difference of stock in its first steps.
+# One tests a header, the others find a difference of stock in their first steps.
 LEFT_OUT = ("test_capi.test_monitoring_header",
-            "test_capi.test_monitoring_model")
+            "test_capi.test_monitoring_model",
+            "test_capi.test_monitoring_frames_model")
 # A binary of our headers on stock: what is new there is missing, or the bare
 # call.
 USE_LAYER = """

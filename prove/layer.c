@@ -21,6 +21,8 @@ WEAK FireCallFunction _PyMonitoring_FireCallRaiseEvent;
 WEAK PyObject *_PyMonitoring_Vectorcall(
     PyMonitoringState *, PyMonitoringState *, PyMonitoringState *, PyObject *,
     int32_t, PyObject *, PyObject *const *, size_t, PyObject *);
+WEAK int _PyMonitoring_SetFrameNamespaces(PyObject *, PyObject *, PyObject *);
+WEAK int _PyMonitoring_AddTraceback(PyObject *, int32_t, int);
 
 static int
 PyMonitoring_FireCallReturnEvent(PyMonitoringState *state, PyObject *codelike,
@@ -53,6 +55,21 @@ PyMonitoring_Vectorcall(PyMonitoringState *call, PyMonitoringState *c_return,
         ? _PyMonitoring_Vectorcall(call, c_return, c_raise, codelike, offset,
                                    callable, args, nargsf, kwnames)
         : PyObject_Vectorcall(callable, args, nargsf, kwnames);
+}
+
+static int
+PyMonitoring_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
+                                PyObject *globals, PyObject *locals)
+{
+    return state->active && _PyMonitoring_SetFrameNamespaces
+        ? _PyMonitoring_SetFrameNamespaces(codelike, globals, locals) : 0;
+}
+
+static int
+PyMonitoring_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
+{
+    return _PyMonitoring_AddTraceback
+        ? _PyMonitoring_AddTraceback(codelike, offset, lineno) : -1;
 }
 #endif
 
