@@ -13,7 +13,7 @@ import sys
 import unittest
 from functools import partial
 from test.support import os_helper
-from test.test_capi.monitoring_support import (
+from .monitoring_support import (
     E, TOOL, MonitoringTestCase, _testcapi, make_producer, monitoring)
 
 SOURCE = """\
