@@ -37,7 +37,7 @@ def write_readme():
 
 
 def seed_faults():
-    """Check that the model test finds seeded faults."""
+    """Check that the tests find seeded faults."""
     builder.check_prerequisites()
     build = prepare()[-1]
     builder.build_python(build, "release")
