@@ -2,7 +2,8 @@
 
 Each fault is tried in a copy of the patched tree and its release build: one
 edit, what it changes compiled anew, and the model test for a minute, or the
-tests of locations.  There are as many copies as the machine has processors.
+tests of locations or frames.  There are as many copies as the machine has
+processors.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +14,19 @@ import shutil
 import signal
 import subprocess
 
-from prove.faults import FAULTS, FILES, HEADER, LOCATIONS, SOURCES
+from prove.faults import (FAULTS, FILES, FRAME_FUNCTIONS, FRAMES, HEADER,
+                          LOCATIONS, SOURCES)
 from series import diffs
 from series.common import SeriesError, clean_environment, say
 
 TIME_LIMIT = 60         # seconds
 MODEL_TEST = "test.test_capi.test_monitoring_model"
-LOCATION_TESTS = ("test.test_capi.test_code_locations",
-                  "test.test_capi.test_code_locations_lookup")
+OTHER_TESTS = {
+    LOCATIONS: ("test.test_capi.test_code_locations",
+                "test.test_capi.test_code_locations_lookup"),
+    FRAMES: ("test.test_capi.test_monitoring_frames",
+             "test.test_capi.test_monitoring_frames_model"),
+}
 
 
 def seed_faults(build):
@@ -39,13 +45,16 @@ def seed_faults(build):
         text = sources[name]
         copy = copies.get()
         write_source(copy, name, text[:start] + fault.new + text[end:])
-        outcome, found = try_tests(copy, name)
+        if fault.function in FRAME_FUNCTIONS:
+            outcome, found = try_tests(copy, FRAMES)
+        else:
+            outcome, found = try_tests(copy, name)
         write_source(copy, name, text)
         copies.put(copy)
         return outcome, found
 
     write_source(copy, HEADER, sources[HEADER])
-    for name in (HEADER, LOCATIONS):
+    for name in (HEADER, *OTHER_TESTS):
         outcome, found = try_tests(copy, name)
         if found:
             raise SeriesError(f"the tests fail without a fault in {name}: "
@@ -132,7 +141,9 @@ def try_tests(copy, name):
     Memory that is used after it was freed does not hold what it did.
     """
     build_copy(copy)
-    return (try_locations if name == LOCATIONS else try_model)(copy)
+    if name in OTHER_TESTS:
+        return try_others(copy, OTHER_TESTS[name])
+    return try_model(copy)
 
 
 def build_copy(copy):
@@ -152,14 +163,14 @@ def build_copy(copy):
         raise SeriesError(f"a fault does not compile, see {log}")
 
 
-def try_locations(copy):
-    """Run the tests of locations; a crash or no end is a failure, too."""
-    log = copy / "locations.log"
+def try_others(copy, tests):
+    """Run tests; a crash or no end is a failure, too."""
+    log = copy / "tests.log"
     with open(log, "wb") as file:
         try:
             status = subprocess.run(
                 [copy / "release" / "python", "-m", "unittest", "-f",
-                 *LOCATION_TESTS], stdout=file, stderr=subprocess.STDOUT,
+                 *tests], stdout=file, stderr=subprocess.STDOUT,
                 env=clean_environment(PYTHONMALLOC="debug"),
                 timeout=10 * TIME_LIMIT).returncode
         except subprocess.TimeoutExpired:
@@ -171,7 +182,7 @@ def try_locations(copy):
     if failed:
         return f"found by {failed[1]}", True
     if status > 0:
-        raise SeriesError(f"the tests of locations did not run, see {log}")
+        raise SeriesError(f"the tests did not run, see {log}")
     return f"found, {signal.Signals(-status).name}", True
 
 
