@@ -2389,8 +2389,11 @@ class TestCallbacks(FrameTestCase):
 
         for what in (partial(sys.settrace, None), partial(sys.settrace, print),
                      partial(sys.setprofile, None)):
-            for setter in sys.settrace, sys.setprofile:
+            for setter, events in itertools.product(
+                    (sys.settrace, sys.setprofile), (0, E.LINE)):
                 seen = []
+                # With a tool in use activations are not dropped.
+                monitoring.set_events(TOOL, events)
                 inner = foreign(BadAttribute(what), line=2)
                 producer = foreign(BadAttribute(what), inner, inner, line=2)
                 with support.captured_stdout():
