@@ -36,7 +36,6 @@ BEGIN = "PY_START", "PY_RESUME", "PY_THROW"
 END = "PY_RETURN", "PY_YIELD", "PY_UNWIND"
 # Those that activations follow besides, once somebody looked.
 FOLLOWED = {*BEGIN, *END, "LINE", "CALL"}
-EXCEPTION = {"PY_THROW", "PY_UNWIND", "RAISE"}
 EVENTS = (*BEGIN, *END, "LINE", "CALL", "BRANCH", "RAISE")
 LEGACY_EVENTS = {
     "settrace": {*BEGIN, *END, "LINE", "RAISE"},
@@ -176,9 +175,12 @@ class Thread:
 
     def __init__(self):
         self.calls = []
-        self.looked = False     # the callback that runs, or ran last
         self.legacy = set()     # the names of the functions it has set
-        self.in_event = False
+        self.event = None       # the one fired last: call, name, place
+        self.in_event = False   # it may not be over
+        self.may_fail = False   # a callback for it may raise
+        self.failed = False     # and has
+        self.looked = False     # a callback for it looked at its frame
 
 
 class Model:
@@ -272,7 +274,7 @@ class Driver:
 
     SIZE = 60               # calls and events of a program, about
 
-    def __init__(self, seed, paired=True):
+    def __init__(self, seed):
         self.random = random.Random(seed)
         self.model = Model()
         self.codelikes = make_codelikes()
@@ -332,8 +334,8 @@ class Driver:
     def small_action(self):
         """Return one that calls nothing of the program."""
         return self.random.choice((
-            self.change_tools, self.change_tools, self.look_in_program, self.switch,
-            self.resume, self.use_kept, self.fail, gc.collect))
+            self.change_tools, self.change_tools, self.look_in_program,
+            self.switch, self.resume, self.use_kept, self.fail, gc.collect))
 
     def place(self, codelike):
         """Return a random offset and line."""
@@ -528,6 +530,7 @@ class Driver:
         self.model.fire(call, name, offset, lineno)
         thread.event = call, name, offset, lineno
         thread.may_fail = may_fail
+        thread.failed = False
         thread.in_event = True
 
     def end_event(self):
@@ -537,13 +540,8 @@ class Driver:
         if thread.in_event:
             thread.in_event = False
             call, name, *_ = thread.event
-            if name in END and not self.failed_event(call, name):
+            if name == "PY_UNWIND" or name in END and not thread.failed:
                 call.forget()
-
-    def failed_event(self, call, name):
-        """Say whether the event goes on, since a callback raised."""
-        failed, self.thread.failed = getattr(self.thread, "failed", None), None
-        return failed == (call, name) and name != "PY_UNWIND"
 
     def set_namespaces(self, call, variables):
         """A producer says its variables."""
@@ -613,7 +611,7 @@ class Driver:
             self.toggle()
         if thread.may_fail and self.maybe("raise"):
             self.note("raise")
-            thread.failed = call, name
+            thread.failed = True
             raise Error("of a callback")
 
     def tracer(self, frame, event, arg):
@@ -622,7 +620,7 @@ class Driver:
         if code in PROGRAM or code.co_filename == FILENAME:
             if code.co_filename == FILENAME:
                 self.model.end_callback(self.thread)
-                call, name, offset, lineno = self.thread.event
+                call, _, offset, lineno = self.thread.event
                 self.thread.looked = True
                 self.model.look(call, offset, lineno)
             self.look(frame)
@@ -759,19 +757,22 @@ def difference(seed):
     return driver.steps, driver.looks, wrong
 
 
-def run(steps, seed, progress=lambda *args: None):
+def run(steps, seed):
     """Run programs until there were so many steps; return the steps, the
-    looks, and the report of the one that failed, or None."""
+    looks, the next seed, and the report of the one that failed, or None."""
+    parent = os.getppid()
     all_steps = all_looks = 0
-    while all_steps < steps:
-        progress(seed)
+    while all_steps < steps and os.getppid() == parent:
         steps_done, looks, wrong = difference(seed)
         if wrong is not None:
-            return all_steps, all_looks, f"seed {seed}: {wrong}"
+            return all_steps, all_looks, seed, f"seed {seed}: {wrong}"
         all_steps += steps_done
         all_looks += looks
         seed += 1
-    return all_steps, all_looks, None
+    return all_steps, all_looks, seed, None
+
+
+STEPS_OF_A_CHILD = 10_000
 
 
 def main():
@@ -785,14 +786,12 @@ def main():
     seed = options.seed
     wrong = None
     while steps < options.steps and wrong is None:
-        found = in_child(run_some, seed)
+        found = in_child(run, STEPS_OF_A_CHILD, seed)
         if isinstance(found, str):
-            steps_done, looks_done, wrong = 0, 0, f"from seed {seed}: {found}"
-        else:
-            steps_done, looks_done, wrong = found
+            found = 0, 0, seed, f"from seed {seed} on: {found}"
+        steps_done, looks_done, seed, wrong = found
         steps += steps_done
         looks += looks_done
-        seed += PROGRAMS
     elapsed = time.monotonic() - started
     print(f"{steps} steps without a difference, {looks} looks, "
           f"{elapsed:.1f} s", flush=True)
@@ -800,29 +799,11 @@ def main():
         sys.exit(wrong)
 
 
-PROGRAMS = 100      # that one child runs
-
-
-def run_some(seed):
-    """Run some programs, for main()."""
-    all_steps = all_looks = 0
-    parent = os.getppid()
-    for seed in range(seed, seed + PROGRAMS):
-        if os.getppid() != parent:
-            raise SystemExit("killed")
-        steps, looks, wrong = difference(seed)
-        if wrong is not None:
-            return all_steps, all_looks, f"seed {seed}: {wrong}"
-        all_steps += steps
-        all_looks += looks
-    return all_steps, all_looks, None
-
-
 @threading_helper.requires_working_threading()
 class TestModel(unittest.TestCase):
 
     def test_random_programs(self):
-        steps, looks, wrong = run(10_000, 111997)
+        _, looks, _, wrong = run(10_000, 111997)
         self.assertIsNone(wrong, wrong)
         self.assertGreater(looks, 10_000)
 

@@ -3,7 +3,6 @@
 import cProfile
 import contextlib
 import functools
-import io
 import itertools
 import operator
 import os
