@@ -14,8 +14,7 @@ def test(series, build):
                    BASE=series.version)
     test_example(tally, python, "example", build)
     test_interpreter(tally, python, "debug", build / "src")
-    for module in ("test_monitoring", *our_tests(build / "src")):
-        tally.leak_test(python, module)
+    tally.leak_tests(python, ("test_monitoring", *our_tests(build / "src")))
     return tally.finish()
 
 

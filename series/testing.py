@@ -1,6 +1,8 @@
 """Running the tests and counting what they say."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+import os
 import re
 from xml.etree import ElementTree
 
@@ -56,11 +58,20 @@ class Tally:
                         "--junit-xml", report, *arguments], read_junit,
                  **environment)
 
-    def leak_test(self, python, module):
-        """Look for reference leaks in a test module; it counts as a test."""
-        self.run(f"leaks-{module}",
-                 [python, "-m", "test", "-R", "3:3", "--timeout", "900",
-                  module], read_status)
+    def leak_tests(self, python, modules):
+        """Look for reference leaks in test modules, in as many at a time as
+        there are processors; each module counts as a test."""
+        def run(module):
+            name = f"leaks-{module}"
+            log = self.logs / f"{name}.log"
+            status = status_of([python, "-m", "test", "-R", "3:3", "--timeout",
+                                "900", module], log)
+            failed = [f"{name}: exit status {status}"] if status else []
+            return name, Outcome(1 - len(failed), 0, failed), log
+
+        with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+            for outcome in executor.map(run, modules):
+                self.add(*outcome)
 
     def unittest(self, name, python, *arguments, **environment):
         """Run test modules with unittest."""
@@ -90,11 +101,6 @@ class Tally:
         """Print the total and return it as an exit status."""
         print(f"{self.passed} passed, {self.failed} failed", flush=True)
         return 1 if self.failed else 0
-
-
-def read_status(log, status):
-    """Count a whole run as one test."""
-    return Outcome(0 if status else 1, 0, [])
 
 
 def read_unittest(log, status):
