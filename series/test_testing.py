@@ -65,7 +65,11 @@ class TallyTest(FixtureCase):
         self.assertEqual(self.run_tests("exit(2)", testing.read_junit),
                          (0, 1, 1))
 
-    def test_leak(self):
-        self.assertEqual(self.run_tests("", testing.read_status), (1, 0, 0))
-        self.assertEqual(self.run_tests("exit(2)", testing.read_status),
-                         (0, 1, 1))
+    def test_leaks(self):
+        python = self.build / "python"
+        write(python, b"#!/bin/sh\n[ $7 = good ]\n")
+        python.chmod(0o755)
+        tally = testing.Tally(self.build)
+        with contextlib.redirect_stderr(io.StringIO()):
+            tally.leak_tests(python, ["good", "bad", "good"])
+        self.assertEqual((tally.passed, tally.failed), (2, 1))
