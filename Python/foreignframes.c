@@ -668,7 +668,6 @@ _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
     Py_ssize_t i = find_newest(frames, frames->num_activations,
                                innermost_frame(tstate), codelike);
     if (i >= 0) {
-        activation_at(frames, i)->legacy_tools = 0;
         (void)drop(tstate, i);
     }
 }

@@ -372,17 +372,17 @@ class Driver:
         handles = self.maybe(0.5)
         if handles:
             failed += self.event_actions(call, "LINE")
+        # Nothing would be done about a PY_RETURN that fails.
         failed += self.event_actions(
-            call, "PY_RETURN" if handles else "PY_UNWIND", may_fail=False)
+            call, "PY_RETURN" if handles else "PY_UNWIND",
+            may_fail=not handles)
         failed.append(partial(self.leave, call))
         return make_producer(codelike, *actions, failed=failed,
                              handles=handles)
 
     def event_actions(self, call, name, may_fail=True):
-        """Return the actions that fire an event.
-
-        Nothing is done when one fails for which that is not allowed.
-        """
+        """Return the actions that fire an event, for which a callback may
+        raise or not."""
         offset, lineno = self.place(call.codelike)
         args = {"LINE": (lineno,), "CALL": (len, "x"), "BRANCH": (4,),
                 "PY_RETURN": (7,), "PY_YIELD": (8,),
