@@ -505,8 +505,9 @@ make_activation_frame(PyThreadState *tstate, activation *a)
     return frame;
 }
 
-/* Return the frame object of an activation, borrowed, made if need be, or NULL
-   with an exception set. */
+/* Return the frame object of an activation, borrowed, made if need be.  Return
+   NULL with an exception set on failure, and without one if the activation was
+   dropped meanwhile. */
 static PyFrameObject *
 get_frame(PyThreadState *tstate, Py_ssize_t last)
 {
@@ -557,10 +558,6 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
         Py_XSETREF(back, Py_NewRef(frame));
     }
     allow_events(tstate, what);
-    if (frame == NULL && !PyErr_Occurred()) {
-        PyErr_Format(PyExc_RuntimeError, "the activation of %R ended while "
-                     "its frame was made", codelike);
-    }
     Py_XDECREF(back);
     Py_DECREF(codelike);
     return frame;
@@ -782,11 +779,36 @@ _PyForeignFrames_KeepEvent(PyThreadState *tstate)
     return is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
 }
 
+/* How often a frame is made anew because the activation was dropped, as is
+   done when the last tool is switched off, in another thread perhaps.  The
+   code object is kept: usually nothing is run the second time. */
+#define MAX_ATTEMPTS 10
+
+/* Return the frame of the event whose callback runs, borrowed, and the index of
+   its activation, or NULL with an exception set. */
+static PyFrameObject *
+get_frame_of_event(PyThreadState *tstate, Py_ssize_t *i)
+{
+    for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        *i = find_of_event(tstate);
+        if (*i < 0) {
+            return NULL;
+        }
+        PyFrameObject *frame = get_frame(tstate, *i);
+        if (frame != NULL || PyErr_Occurred()) {
+            return frame;
+        }
+    }
+    PyErr_Format(PyExc_RuntimeError, "%R has all frames dropped while one is "
+                 "made for it", frames_of(tstate)->codelike);
+    return NULL;
+}
+
 PyFrameObject *
 _PyForeignFrames_OfEvent(PyThreadState *tstate)
 {
-    Py_ssize_t i = find_of_event(tstate);
-    PyFrameObject *frame = i < 0 ? NULL : get_frame(tstate, i);
+    Py_ssize_t i;
+    PyFrameObject *frame = get_frame_of_event(tstate, &i);
     if (frame == NULL) {
         return NULL;
     }
@@ -811,12 +833,10 @@ get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
     if (is_callback_running(tstate)
         && frames->current_frame == current_frame)
     {
-        i = find_of_event(tstate);
+        return (PyFrameObject *)Py_XNewRef(get_frame_of_event(tstate, &i));
     }
-    else {
-        i = find_newest(frames, frames->num_activations,
-                        _PyFrame_GetFirstComplete(current_frame), NULL);
-    }
+    i = find_newest(frames, frames->num_activations,
+                    _PyFrame_GetFirstComplete(current_frame), NULL);
     return i < 0 ? NULL : (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
 }
 
@@ -985,7 +1005,7 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
             set_place(activation_at(frames, i), *lineno);
         }
     }
-    else {
+    if (frame == NULL && !PyErr_Occurred()) {
         frame = make_frame(tstate, codelike, code, below, NULL, NULL);
         if (frame != NULL) {
             frame->f_frame->instr_ptr = _PyCode_CODE((PyCodeObject *)code)

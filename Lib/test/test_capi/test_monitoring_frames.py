@@ -163,6 +163,7 @@ class TestAttributes(FrameTestCase):
         gc.collect()
         # What is kept for code-likes that died goes when it is looked for.
         monitoring.restart_events()
+        gc.collect()
         self.assertIsNone(ref())
 
     def test_codelike_without_weak_references(self):
@@ -1861,12 +1862,14 @@ class TestAddTraceback(FrameTestCase):
 
         codelikes = (codelike, Plain(), _testcapi.CodeLike(0),
                      Located(*[("included.src", 2, 2, 7, 12)] * 2))
-        for _ in range(3):
+        # Without a GIL memory is also freed later; a leak is there always.
+        leaked = []
+        for _ in range(5):
             before = count_blocks()
             for _ in range(50):
                 add()
-            leaked = count_blocks() - before
-        self.assertLess(leaked, 20)
+            leaked.append(count_blocks() - before)
+        self.assertLess(min(leaked), 20)
 
 
 # ------ Never wrong later ------
@@ -2358,11 +2361,7 @@ class TestCallbacks(FrameTestCase):
         def look(code, *args):
             if isinstance(code, BadAttribute):
                 seen.append(code)
-                try:
-                    frame = sys._getframe(1)
-                except RuntimeError:
-                    return
-                self.assertEqual(frame.f_code.co_name, "bad")
+                self.assertEqual(sys._getframe(1).f_code.co_name, "bad")
 
         def switch_off():
             monitoring.set_events(TOOL, 0)
@@ -2398,12 +2397,33 @@ class TestCallbacks(FrameTestCase):
                 producer = foreign(BadAttribute(what), inner, inner, line=2)
                 with support.captured_stdout():
                     setter(tracer)
-                    try:
-                        producer()
-                    except RuntimeError:
-                        pass
+                    producer()
                     sys.settrace(None)
                     sys.setprofile(None)
+        monitoring.set_events(TOOL, 0)
+
+    def test_codelike_that_always_switches_off(self):
+        # It has another code object for each of its frames, since it cannot
+        # be weakly referenced.
+        class Never:
+            __slots__ = ()
+
+            @property
+            def co_name(self):
+                switched.append(True)
+                sys.settrace(lambda *args: None)
+                sys.settrace(None)
+                monitoring.set_events(TOOL, 0)
+                return "never"
+
+        switched = []
+        monitoring.register_callback(
+            TOOL, E.LINE, _testcapi.monitoring_frame_recorder([]))
+        producer = foreign(Never(), line=3)
+        with self.assertRaises(RuntimeError):
+            monitoring.set_events(TOOL, E.LINE)
+            producer()
+        self.assertGreater(len(switched), 1)
 
     def test_codelike_that_raises(self):
         def fail():
@@ -2492,7 +2512,8 @@ class TestCallbacks(FrameTestCase):
 
         codelike = self.codelike
         for look in True, False:
-            for _ in range(4):
+            leaked = []
+            for _ in range(5):
                 before = count_blocks()
                 for _ in range(30):
                     self.codelike = Plain() if look else codelike
@@ -2503,8 +2524,8 @@ class TestCallbacks(FrameTestCase):
                     with contextlib.suppress(TypeError):
                         trace_program()
                 monitoring.restart_events()
-                leaked = count_blocks() - before
-            self.assertLess(leaked, 25)
+                leaked.append(count_blocks() - before)
+            self.assertLess(min(leaked), 25)
 
 
 class TestElsewhere(FrameTestCase):
