@@ -485,6 +485,7 @@ typedef struct {
     PyMonitoringState *state;
     const struct _Py_event_tools *tools;
     int number;                 /* the offset or line, which can be disabled */
+    int offset;
     uint32_t owner;             /* of the tool whose callback runs */
 } fired_event;
 
@@ -721,6 +722,14 @@ record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
     frames->lineno = lineno;
 }
 
+/* Events that a callback let through have had their own. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
+record_event_again(PyThreadState *tstate, fired_event *e)
+{
+    bool is_line = e->tools->event == PY_MONITORING_EVENT_LINE;
+    record_event(tstate, e->args[1], e->offset, is_line ? e->number : 0);
+}
+
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
    are for the events that have them, line_as_argument() for LINE.  `what` is
    made by what_to_call(). */
@@ -747,6 +756,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     e.state = state;
     e.tools = &interp->producers.events[event];
     e.number = number;
+    e.offset = offset;
     struct _Py_foreign_frames *frames =
         &((_PyThreadStateImpl *)tstate)->foreign_frames;
     PyObject *pending = tstate->current_exception;
@@ -789,8 +799,9 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             continue;
         }
         e.owner = _Py_codelikes_owner(&interp->codelikes, tool);
-        /* Events that a callback let through have had their own. */
-        record_event(tstate, codelike, offset, lineno);
+        if (frames->codelike == NULL) {
+            record_event_again(tstate, &e);
+        }
         if (is_nested) {
             Py_INCREF(callback);
         }

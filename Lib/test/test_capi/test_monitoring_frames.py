@@ -2649,6 +2649,8 @@ class TestElsewhere(FrameTestCase):
         """)
         script_helper.assert_python_ok("-W", "ignore", "-c", script)
 
+    @support.skip_if_sanitizer("CPython reads what it freed when a daemon "
+                               "thread goes on at the end", address=True)
     def test_end_of_the_interpreter(self):
         # With activations, tools, tracers and frames that are still there.
         script = textwrap.dedent("""
