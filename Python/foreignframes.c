@@ -1,8 +1,7 @@
 /* The frames of code that is not bytecode. */
 
 #include "Python.h"
-#include "frameobject.h"          // PyFrame_New()
-#include "pycore_ceval.h"         // _PyEval_GetBuiltins()
+#include "pycore_ceval.h"         // _PyEval_BuiltinsFromGlobals()
 #include "pycore_code.h"          // _PyCode_InitAddressRange()
 #include "pycore_codelikes.h"     // _Py_codelike_get_code()
 #include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
@@ -10,7 +9,7 @@
 #include "pycore_frame.h"         // _PyInterpreterFrame
 #include "pycore_interp.h"        // PyInterpreterState.ceval
 #include "pycore_long.h"          // _PyLong_GetOne()
-#include "pycore_object.h"        // _PyType_SUPPORTS_WEAKREFS()
+#include "pycore_object.h"        // _PyObject_GC_TRACK()
 #include "pycore_pystate.h"       // _PyThreadState_GET()
 #include "pycore_traceback.h"     // _PyTraceBack_FromFrame()
 #include "pycore_tstate.h"        // _PyThreadStateImpl
@@ -237,28 +236,62 @@ get_code(PyThreadState *tstate, PyObject *codelike)
 
 /* ------ Frame objects ------ */
 
+/* A frame needs no function, but an owner of its globals and its builtins: a
+   tuple that begins with these. */
 static PyObject *
-make_globals(PyThreadState *tstate, PyCodeObject *code,
-             _PyInterpreterFrame *below)
+make_namespaces(PyThreadState *tstate, PyObject *globals)
 {
-    PyObject *globals = PyDict_New();
-    if (globals == NULL) {
-        return NULL;
-    }
+    PyObject *builtins = _PyEval_BuiltinsFromGlobals(tstate, globals);
+    return builtins == NULL ? NULL : PyTuple_Pack(2, globals, builtins);
+}
+
+/* Return the namespaces of a frame for which the producer has none, a new
+   reference.  The thread keeps the last ones for further frames of that file,
+   unless somebody added a name. */
+static PyObject *
+get_namespaces(PyThreadState *tstate, PyObject *filename,
+               _PyInterpreterFrame *below)
+{
+    foreign_frames *frames = frames_of(tstate);
     PyObject *builtins = below != NULL ? below->f_builtins
                                        : _PyEval_GetBuiltins(tstate);
     PyObject *name = NULL;
-    if ((below != NULL
-         && PyDict_GetItemRef(below->f_globals, &_Py_ID(__name__), &name) < 0)
+    if (below != NULL
+        && PyDict_GetItemRef(below->f_globals, &_Py_ID(__name__), &name) < 0)
+    {
+        return NULL;
+    }
+    PyObject *kept = frames->namespaces;
+    if (kept != NULL && PyTuple_GET_ITEM(kept, 1) == builtins
+        && PyTuple_GET_ITEM(kept, 2) == filename
+        && PyTuple_GET_ITEM(kept, 3) == name
+        && PyDict_GET_SIZE(PyTuple_GET_ITEM(kept, 0)) == 3)
+    {
+        Py_DECREF(name);
+        return Py_NewRef(kept);
+    }
+    PyObject *namespaces = NULL;
+    PyObject *globals = PyDict_New();
+    if (globals == NULL
         || (name != NULL
             && PyDict_SetItem(globals, &_Py_ID(__name__), name) < 0)
-        || PyDict_SetItem(globals, &_Py_ID(__file__), code->co_filename) < 0
+        || PyDict_SetItem(globals, &_Py_ID(__file__), filename) < 0
         || PyDict_SetItem(globals, &_Py_ID(__builtins__), builtins) < 0)
     {
-        Py_CLEAR(globals);
+        goto done;
     }
+    if (name == NULL) {
+        namespaces = PyTuple_Pack(2, globals, builtins);
+        goto done;
+    }
+    namespaces = PyTuple_Pack(4, globals, builtins, filename, name);
+    if (namespaces != NULL) {
+        Py_XSETREF(frames->namespaces, Py_NewRef(namespaces));
+    }
+done:
+    Py_XDECREF(globals);
     Py_XDECREF(name);
-    return globals;
+    return namespaces;
 }
 
 /* Show the producer's variables in a frame.  What a debugger writes goes to a
@@ -296,13 +329,40 @@ set_locals(PyFrameObject *frame, PyObject *locals)
     return 0;
 }
 
-static void
+static int
 set_globals(PyFrameObject *frame, PyObject *globals)
 {
-    /* PyFrame_New() made the function for this frame. */
-    PyFunctionObject *func = (PyFunctionObject *)frame->f_frame->f_funcobj;
+    PyObject *namespaces = PyTuple_Pack(2, globals,
+                                        frame->f_frame->f_builtins);
+    if (namespaces == NULL) {
+        return -1;
+    }
+    PyObject *old = frame->f_frame->f_funcobj;
+    frame->f_frame->f_funcobj = namespaces;
     frame->f_frame->f_globals = globals;
-    Py_SETREF(func->func_globals, Py_NewRef(globals));
+    Py_DECREF(old);
+    return 0;
+}
+
+static PyFrameObject *
+new_frame(PyCodeObject *code, PyObject *namespaces)
+{
+    PyFrameObject *obj = _PyFrame_New_NoTrack(code);
+    if (obj == NULL) {
+        return NULL;
+    }
+    _PyInterpreterFrame *frame = (_PyInterpreterFrame *)obj->_f_frame_data;
+    PyFunctionObject func = {
+        .func_globals = PyTuple_GET_ITEM(namespaces, 0),
+        .func_builtins = PyTuple_GET_ITEM(namespaces, 1),
+    };
+    _PyFrame_Initialize(frame, &func, NULL, code, 0);
+    frame->f_funcobj = Py_NewRef(namespaces);
+    frame->previous = NULL;
+    frame->owner = FRAME_OWNED_BY_FRAME_OBJECT;
+    obj->f_frame = frame;
+    _PyObject_GC_TRACK(obj);
+    return obj;
 }
 
 /* Make a frame object for a code-like, or its code object if that is given. */
@@ -311,23 +371,23 @@ make_frame(PyThreadState *tstate, PyObject *codelike, PyObject *code,
            _PyInterpreterFrame *below, PyObject *globals, PyObject *locals)
 {
     PyFrameObject *frame = NULL;
-    Py_XINCREF(globals);
+    PyObject *namespaces = NULL;
     code = code != NULL ? Py_NewRef(code) : get_code(tstate, codelike);
     if (code == NULL) {
         goto done;
     }
-    if (globals == NULL) {
-        globals = make_globals(tstate, (PyCodeObject *)code, below);
-        if (globals == NULL) {
-            goto done;
-        }
+    namespaces = globals != NULL
+        ? make_namespaces(tstate, globals)
+        : get_namespaces(tstate, ((PyCodeObject *)code)->co_filename, below);
+    if (namespaces == NULL) {
+        goto done;
     }
-    frame = PyFrame_New(tstate, (PyCodeObject *)code, globals, NULL);
+    frame = new_frame((PyCodeObject *)code, namespaces);
     if (frame != NULL && locals != NULL && set_locals(frame, locals) < 0) {
         Py_CLEAR(frame);
     }
 done:
-    Py_XDECREF(globals);
+    Py_XDECREF(namespaces);
     Py_XDECREF(code);
     return frame;
 }
@@ -717,6 +777,7 @@ void
 _PyForeignFrames_Clear(foreign_frames *frames)
 {
     release_taken(take(frames, NULL));
+    Py_CLEAR(frames->namespaces);
 }
 
 static int
@@ -927,9 +988,9 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     if (frame != NULL) {
         int what = stop_events(tstate);
         if (globals != NULL) {
-            set_globals(frame, globals);
+            err = set_globals(frame, globals);
         }
-        if (locals != NULL) {
+        if (err == 0 && locals != NULL) {
             err = set_locals(frame, locals);
         }
         allow_events(tstate, what);

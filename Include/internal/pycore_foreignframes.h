@@ -46,6 +46,9 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
+    /* Those of a frame that was made: (globals, builtins, __file__, __name__),
+       or NULL. */
+    PyObject *namespaces;
     /* The event whose callback runs, or ran last.  The code-like is borrowed
        from the producer, and NULL if there is no such event. */
     PyObject *codelike;
