@@ -462,6 +462,7 @@ drop(PyThreadState *tstate, Py_ssize_t i)
     activation *place = activation_at(frames, i);
     activation a = *place;
     frames->num_activations--;
+    frames->of_event = 0;
     memmove(place, place + 1, (frames->num_activations - i) * sizeof(a));
     int err = 0;
     if (a.legacy_tools != 0 && a.frame != NULL) {
@@ -699,6 +700,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
             return -1;
         }
     }
+    frames->of_event = i + 1;
     activation *a = activation_at(frames, i);
     move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
@@ -756,6 +758,7 @@ take(foreign_frames *frames, struct _Py_activations *next)
     taken->num_taken = frames->num_activations;
     frames->activations = NULL;
     frames->num_activations = 0;
+    frames->of_event = 0;
     frames->allocated = 0;
     return taken;
 }
@@ -822,6 +825,9 @@ find_of_event(PyThreadState *tstate)
 {
     foreign_frames *frames = frames_of(tstate);
     assert(is_callback_running(tstate));
+    if (frames->of_event > 0) {
+        return frames->of_event - 1;
+    }
     Py_ssize_t i = find_or_enter(
         tstate, _PyFrame_GetFirstComplete(frames->current_frame),
         frames->codelike);
@@ -837,7 +843,10 @@ find_of_event(PyThreadState *tstate)
 int
 _PyForeignFrames_KeepEvent(PyThreadState *tstate)
 {
-    return is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
+    int err = is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
+    /* What is fired next has one of its own. */
+    frames_of(tstate)->of_event = 0;
+    return err;
 }
 
 /* How often a frame is made anew because the activation was dropped, as is

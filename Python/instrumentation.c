@@ -681,7 +681,7 @@ new_number(PyThreadState *tstate, int number)
 
 /* Have the activations that the thread keeps follow the event.  Return the
    tools to be called, or -1 with an exception set on failure. */
-static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) int
+static Py_NO_INLINE int
 follow_event(PyThreadState *tstate, int event, uint8_t tools)
 {
     tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
@@ -693,10 +693,11 @@ follow_event(PyThreadState *tstate, int event, uint8_t tools)
     return tools;
 }
 
-static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
+static Py_NO_INLINE void
 end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
                    int err)
 {
+    ((_PyThreadStateImpl *)tstate)->foreign_frames.of_event = 0;
     if (ends_activation(event, err)) {
         _PyForeignFrames_End(tstate, codelike);
     }

@@ -46,6 +46,9 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
+    /* One more than the index of the activation of the event whose callback
+       runs, if activations are kept and its own is known; otherwise 0. */
+    Py_ssize_t of_event;
     /* Those of a frame that was made: (globals, builtins, __file__, __name__),
        or NULL. */
     PyObject *namespaces;
