@@ -661,15 +661,15 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
     return i >= 0 ? i : enter(tstate, below, codelike);
 }
 
-int
-_PyForeignFrames_Fire(PyThreadState *tstate,
-                      enum _Py_activation_change change, uint8_t legacy_tools)
+/* Find the activation of the event in find_or_enter()'s way, and drop those
+   that must have ended.  Return a negative number without an exception if the
+   event ends one that is not kept. */
+static Py_NO_INLINE Py_ssize_t
+select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
+                  enum _Py_activation_change change)
 {
     foreign_frames *frames = frames_of(tstate);
     PyObject *codelike = frames->codelike;
-    int offset = frames->offset;
-    int lineno = frames->lineno;
-    _PyInterpreterFrame *below = innermost_frame(tstate);
     while (frames->num_activations > 0
            && !is_alive(activation_at(frames, frames->num_activations - 1)))
     {
@@ -682,7 +682,7 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
         Py_ssize_t end = frames->num_activations;
         i = find_newest(frames, end, below, codelike);
         if (i < 0 && change == _Py_ACTIVATION_ENDS) {
-            return 0;
+            return -1;
         }
         /* What it called has ended.  That is all if its own begin was not
            seen: it is older than those that were. */
@@ -694,10 +694,27 @@ _PyForeignFrames_Fire(PyThreadState *tstate,
             return -1;
         }
     }
-    if (i < 0) {
-        i = enter(tstate, below, codelike);
+    return i >= 0 ? i : enter(tstate, below, codelike);
+}
+
+int
+_PyForeignFrames_Fire(PyThreadState *tstate,
+                      enum _Py_activation_change change, uint8_t legacy_tools)
+{
+    foreign_frames *frames = frames_of(tstate);
+    int offset = frames->offset;
+    int lineno = frames->lineno;
+    _PyInterpreterFrame *below = innermost_frame(tstate);
+    /* Most events are those of the newest one. */
+    Py_ssize_t i = frames->num_activations - 1;
+    if (i < 0 || change == _Py_ACTIVATION_BEGINS
+        || activation_at(frames, i)->codelike != frames->codelike
+        || activation_at(frames, i)->below != below
+        || !is_alive(activation_at(frames, i)))
+    {
+        i = select_activation(tstate, below, change);
         if (i < 0) {
-            return -1;
+            return PyErr_Occurred() ? -1 : 0;
         }
     }
     frames->of_event = i + 1;
