@@ -932,7 +932,7 @@ _PyForeignFrames_GetBack(PyFrameObject *frame)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     _PyInterpreterFrame *entry = frame->f_frame->previous;
-    if (!tstate->tracing || frame->f_back != NULL || entry == NULL
+    if (frame->f_back != NULL || entry == NULL
         || entry->owner != FRAME_OWNED_BY_CSTACK)
     {
         return NULL;
@@ -953,11 +953,6 @@ _PyForeignFrames_GetBack(PyFrameObject *frame)
 PyFrameObject *
 _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
 {
-    if (frames_of(tstate)->num_activations == 0
-        && !is_callback_running(tstate))
-    {
-        return NULL;
-    }
     PyFrameObject *frame = get_called_by(tstate, tstate->current_frame);
     if (frame == NULL && !PyErr_Occurred()) {
         _PyInterpreterFrame *innermost = innermost_frame(tstate);

@@ -104,9 +104,17 @@ extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
    exception set. */
 extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
 
+/* Whether the thread may see a foreign frame: to be asked before the two
+   functions below, so that looks at Python code cost what they did.  A macro,
+   because the thread state is declared later. */
+#define _PyForeignFrames_MAY_BE_SEEN(TSTATE)                                \
+    (((uintptr_t)((_PyThreadStateImpl *)(TSTATE))->running_callback         \
+      | ((_PyThreadStateImpl *)(TSTATE))->foreign_frames.num_activations)   \
+     && (TSTATE)->tracing)
+
 /* Return the frame of the foreign code that called the frame, as a new
-   reference; NULL without an exception if the thread runs no callback or there
-   is none, and with one on failure. */
+   reference; NULL without an exception if there is none, and with one on
+   failure. */
 extern PyFrameObject *_PyForeignFrames_GetBack(PyFrameObject *frame);
 
 /* Do what sys._getframe() does where there may be foreign frames.  Return a new
