@@ -64,10 +64,10 @@ def ratio(times):
 
 def print_goals(goals):
     """Print the goals, whether each is met, and how many are."""
-    print(f"\n{'goal':<74}{'limit':>12}{'stock':>9}{'ours':>9}")
+    print(f"\n{'goal':<76}{'limit':>12}{'stock':>9}{'ours':>9}")
     for one in goals:
         limit, stock, ours, verdict = goal_cells(one)
-        print(f"{one['goal']:<74}{limit:>12}{stock:>9}{ours:>9}  {verdict}")
+        print(f"{one['goal']:<76}{limit:>12}{stock:>9}{ours:>9}  {verdict}")
     print(met(goals), flush=True)
 
 
