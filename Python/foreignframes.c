@@ -960,10 +960,12 @@ get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
     return i < 0 ? NULL : (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
 }
 
-PyFrameObject *
-_PyForeignFrames_GetBack(PyFrameObject *frame)
+/* Return the frame of the foreign code that called the frame, as a new
+   reference; NULL without an exception if there is none, and with one on
+   failure. */
+static PyFrameObject *
+get_foreign_back(PyThreadState *tstate, PyFrameObject *frame)
 {
-    PyThreadState *tstate = _PyThreadState_GET();
     _PyInterpreterFrame *entry = frame->f_frame->previous;
     if (frame->f_back != NULL || entry == NULL
         || entry->owner != FRAME_OWNED_BY_CSTACK)
@@ -983,6 +985,41 @@ _PyForeignFrames_GetBack(PyFrameObject *frame)
     return get_called_by(tstate, entry->previous);
 }
 
+static PyFrameObject *
+get_python_back(PyFrameObject *frame)
+{
+    PyFrameObject *back = frame->f_back;
+    if (back == NULL) {
+        _PyInterpreterFrame *previous = _PyFrame_GetFirstComplete(
+            frame->f_frame->previous);
+        back = previous == NULL ? NULL : _PyFrame_GetFrameObject(previous);
+    }
+    return (PyFrameObject *)Py_XNewRef(back);
+}
+
+static PyFrameObject *
+get_back(PyThreadState *tstate, PyFrameObject *frame)
+{
+    PyFrameObject *back = get_foreign_back(tstate, frame);
+    return back != NULL || PyErr_Occurred() ? back : get_python_back(frame);
+}
+
+PyFrameObject *
+_PyForeignFrames_GetBack(PyFrameObject *frame)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyFrameObject *back = get_foreign_back(_PyThreadState_GET(), frame);
+    PyErr_SetRaisedException(exc);
+    return back != NULL ? back : get_python_back(frame);
+}
+
+PyObject *
+_PyForeignFrames_GetBackAttribute(PyFrameObject *frame)
+{
+    PyFrameObject *back = get_back(_PyThreadState_GET(), frame);
+    return back != NULL || PyErr_Occurred() ? (PyObject *)back : Py_None;
+}
+
 PyFrameObject *
 _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
 {
@@ -993,11 +1030,7 @@ _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
             : (PyFrameObject *)Py_XNewRef(_PyFrame_GetFrameObject(innermost));
     }
     while (frame != NULL && depth > 0) {
-        PyFrameObject *back = _PyForeignFrames_GetBack(frame);
-        if (back == NULL && !PyErr_Occurred()) {
-            back = PyFrame_GetBack(frame);
-        }
-        Py_SETREF(frame, back);
+        Py_SETREF(frame, get_back(tstate, frame));
         depth--;
     }
     return frame;

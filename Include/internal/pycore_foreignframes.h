@@ -104,18 +104,24 @@ extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
    exception set. */
 extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
 
-/* Whether the thread may see a foreign frame: to be asked before the two
-   functions below, so that looks at Python code cost what they did.  A macro,
-   because the thread state is declared later. */
+/* Whether the thread may see a foreign frame, and one that called the frame: to
+   be asked before the three functions below, so that looks at Python code cost
+   what they did.  Macros, because the thread state is declared later. */
 #define _PyForeignFrames_MAY_BE_SEEN(TSTATE)                                \
     (((uintptr_t)((_PyThreadStateImpl *)(TSTATE))->running_callback         \
       | ((_PyThreadStateImpl *)(TSTATE))->foreign_frames.num_activations)   \
      && (TSTATE)->tracing)
+#define _PyForeignFrames_MAY_BE_BACK(FRAME)                                 \
+    ((FRAME)->f_frame->previous != NULL                                     \
+     && (FRAME)->f_frame->previous->owner == FRAME_OWNED_BY_CSTACK          \
+     && _PyForeignFrames_MAY_BE_SEEN(_PyThreadState_GET()))
 
-/* Return the frame of the foreign code that called the frame, as a new
-   reference; NULL without an exception if there is none, and with one on
-   failure. */
+/* Do what PyFrame_GetBack() does.  Its callers expect no exception, and may
+   have one set: a frame that cannot be made is left out. */
 extern PyFrameObject *_PyForeignFrames_GetBack(PyFrameObject *frame);
+
+/* Return a frame's f_back, which may be None, or NULL with an exception set. */
+extern PyObject *_PyForeignFrames_GetBackAttribute(PyFrameObject *frame);
 
 /* Do what sys._getframe() does where there may be foreign frames.  Return a new
    reference, or NULL without an exception if there is no frame. */
