@@ -868,6 +868,14 @@ is_callback_running(PyThreadState *tstate)
            && frames_of(tstate)->codelike != NULL;
 }
 
+static void
+tag_callback(PyThreadState *tstate)
+{
+    _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
+    impl->running_callback = (PyObject *)(
+        (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
+}
+
 /* Return the index of the activation of the event whose callback runs, or -1
    with an exception set. */
 static Py_ssize_t
@@ -882,9 +890,7 @@ find_of_event(PyThreadState *tstate)
         tstate, _PyFrame_GetFirstComplete(frames->current_frame),
         frames->codelike);
     if (i >= 0) {
-        _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
-        impl->running_callback = (PyObject *)(
-            (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
+        tag_callback(tstate);
         move(activation_at(frames, i), frames->offset, frames->lineno);
     }
     return i;
@@ -894,8 +900,9 @@ int
 _PyForeignFrames_KeepEvent(PyThreadState *tstate)
 {
     int err = is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
-    /* What is fired next has one of its own. */
+    /* What is fired next has one of its own, and takes its place. */
     frames_of(tstate)->of_event = 0;
+    tag_callback(tstate);
     return err;
 }
 

@@ -503,15 +503,41 @@ keep_frames(PyInterpreterState *interp)
     _PyEval_StartTheWorld(interp);
 }
 
-/* The callback was replaced or looked at the frame of its event, that of e if
-   there is no other. */
+/* The event is that of the callbacks that are called next. */
+static inline Py_ALWAYS_INLINE void
+record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
+{
+    struct _Py_foreign_frames *frames =
+        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    frames->codelike = codelike;
+    frames->current_frame = tstate->current_frame;
+    frames->offset = offset;
+    frames->lineno = lineno;
+}
+
+/* Events that a callback let through have had their own. */
+static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
+record_event_again(PyThreadState *tstate, fired_event *e)
+{
+    if (((_PyThreadStateImpl *)tstate)->foreign_frames.codelike != NULL) {
+        return;
+    }
+    bool is_line = e->tools->event == PY_MONITORING_EVENT_LINE;
+    record_event(tstate, e->args[1], e->offset, is_line ? e->number : 0);
+}
+
+/* The callback for e, maybe the only one, was replaced, looked at the frame of
+   its event, or let others through. */
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
 leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
-                      fired_event *e, int err)
+                      fired_event *e, bool is_only, int err)
 {
     if (running & _Py_CALLBACK_LOOKED) {
         keep_frames(tstate->interp);
-        if (e != NULL && ends_activation(e->tools->event, err)) {
+        if (!is_only) {
+            record_event_again(tstate, e);
+        }
+        else if (ends_activation(e->tools->event, err)) {
             _PyForeignFrames_End(tstate, e->args[1]);
         }
         /* Meanwhile the callback may have been replaced. */
@@ -525,11 +551,11 @@ leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
 
 /* The callback that the thread says it runs has returned. */
 static inline Py_ALWAYS_INLINE void
-leave_callback(PyThreadState *tstate, fired_event *e, int err)
+leave_callback(PyThreadState *tstate, fired_event *e, bool is_only, int err)
 {
     uintptr_t running = (uintptr_t)*running_callback(tstate);
     if (running & TAGS) {
-        leave_tagged_callback(tstate, running, e, err);
+        leave_tagged_callback(tstate, running, e, is_only, err);
     }
     *running_callback(tstate) = NULL;
 }
@@ -711,26 +737,6 @@ line_as_argument(int lineno)
     return (PyObject *)(intptr_t)lineno;
 }
 
-/* The event is that of the callbacks that are called next. */
-static inline Py_ALWAYS_INLINE void
-record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
-{
-    struct _Py_foreign_frames *frames =
-        &((_PyThreadStateImpl *)tstate)->foreign_frames;
-    frames->codelike = codelike;
-    frames->current_frame = tstate->current_frame;
-    frames->offset = offset;
-    frames->lineno = lineno;
-}
-
-/* Events that a callback let through have had their own. */
-static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
-record_event_again(PyThreadState *tstate, fired_event *e)
-{
-    bool is_line = e->tools->event == PY_MONITORING_EVENT_LINE;
-    record_event(tstate, e->args[1], e->offset, is_line ? e->number : 0);
-}
-
 /* Call the tools of an event, of which there is one at least.  arg3 and arg4
    are for the events that have them, line_as_argument() for LINE.  `what` is
    made by what_to_call(). */
@@ -792,7 +798,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
         tools = followed < 0 ? 0 : followed;
         err = followed < 0 ? -1 : 0;
     }
-    while (tools != 0 && err == 0) {
+    while (tools != 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;
         PyObject *callback = interp->monitoring_callables[tool][event];
@@ -800,9 +806,6 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             continue;
         }
         e.owner = _Py_codelikes_owner(&interp->codelikes, tool);
-        if (frames->codelike == NULL) {
-            record_event_again(tstate, &e);
-        }
         if (is_nested) {
             Py_INCREF(callback);
         }
@@ -813,12 +816,14 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
                                       e.tools->nargs);
         if (res != Py_None || tstate->current_exception != NULL) {
             err = take_result(tstate, &e, callback, res);
+            tools = err < 0 ? 0 : tools;
         }
         if (is_nested) {
             Py_DECREF(callback);
+            record_event_again(tstate, &e);
         }
         else {
-            leave_callback(tstate, NULL, err);
+            leave_callback(tstate, &e, false, err);
         }
     }
     if (frames->num_activations > 0) {
@@ -849,7 +854,7 @@ end_only_callback(PyThreadState *tstate, fired_event *e,
     uintptr_t running = (uintptr_t)*running_callback(tstate);
     int err = take_result(
         tstate, e, (PyObject *)(running & ~TAGS), res);
-    leave_callback(tstate, e, err);
+    leave_callback(tstate, e, true, err);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     return end_event(tstate, pending, err);
@@ -906,7 +911,7 @@ call_only_callback(PyMonitoringState *state, PyObject *codelike,
     }
     Py_DECREF(res);
 done:
-    leave_callback(tstate, &e, 0);
+    leave_callback(tstate, &e, true, 0);
     tstate->what_event = NO_EVENT;
     tstate->tracing--;
     if (nargs > 2) {
