@@ -287,6 +287,7 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
     update_producers_unlocked(interp);
     HEAD_UNLOCK(&_PyRuntime);
     if (kept_frames && !interp->producers.keeps_frames) {
+        interp->producers.times_unused++;
         _PyForeignFrames_DropUnused(interp);
     }
 }

@@ -46,6 +46,7 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
+    uint64_t times_unused;          /* the interpreter's, when they were kept */
     /* The event whose callback runs, or ran last.  The code-like is borrowed
        from the producer, and NULL if there is no such event. */
     PyObject *codelike;

@@ -2226,6 +2226,22 @@ class TestCallbacks(FrameTestCase):
         self.assertEqual(lines, [1, 2, 3])
         self.assertEqual(names, [1, 1, 1])
 
+    def test_nothing_runs_before_tools_are_back(self):
+        # What is pending in the interpreter has to wait: nothing but C code
+        # is between.
+        frames = []
+        on = partial(sys.settrace, _testcapi.monitoring_frame_recorder(frames))
+        off = partial(sys.settrace, None)
+        first = make_producer(Template("first", 1), ("PY_START", 0), off, None,
+                              ("PY_RETURN", 0, None))
+        second = make_producer(Template("second", 1), ("PY_START", 0),
+                               ("PY_RETURN", 0, None))
+        _testcapi.Producer(None, (), (on, first, on, second, off))()
+        self.assertEqual([frame.f_code.co_name for frame in frames],
+                         ["first", "second"])
+        for frame in frames:
+            self.assertIs(frame.f_back, sys._getframe())
+
     def test_look_after_all_was_dropped(self):
         def callback(frame, number):
             monitoring.set_events(TOOL, 0)
