@@ -448,7 +448,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("nothing is kept when no tool is in use",
      "drop_unused", "taken = take(frames, taken);", ";"),
     ("and nothing of that is seen when one is again",
-     "current_frames", "frames->times_unused != times_unused", "0"),
+     "current_frames", "release_taken(take(frames, NULL));", ";"),
     ("an activation that fails to end goes on",
      "ends_activation", "err == 0 ||", "1 ||"),
     ("and ends when it is unwound",

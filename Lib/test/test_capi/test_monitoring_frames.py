@@ -1223,6 +1223,24 @@ class TestTracers(TwinTestCase):
         self.assertIsNone(sys.gettrace())
         self.assertEqual(seen, [("call", "plain")])
 
+    def test_jumps(self):
+        # What sys.settrace() does for them is about bytecode.
+        def tracer(frame, event, arg):
+            if frame.f_code.co_filename == FILENAME:
+                seen.append(event)
+            return tracer
+
+        code = _testcapi.code_newwithlocations(
+            FILENAME, "code", None, 1, [(1, 1, 0, 4)] * 10)
+        for target in 0, 2, 18, "nowhere":
+            for codelike in code, Template("template", 1):
+                seen = []
+                producer = foreign(codelike, ("JUMP", 8, target), line=1)
+                sys.settrace(tracer)
+                producer()
+                sys.settrace(None)
+                self.assertEqual(seen, ["call", "line", "return"])
+
     def test_switched_on_in_the_middle(self):
         # As breakpoint() does it: the callers are traced from then on.
         def on():
@@ -1997,6 +2015,27 @@ class TestUnpaired(FrameTestCase):
             forget()
             look()
         self.assertEqual(self.seen, [["two"], ["one"]] * 3)
+
+    def test_unwinding_that_fails(self):
+        # It has ended all the same.
+        def fail():
+            raise LookupError
+
+        def callback(code, offset, exc):
+            if code is one:
+                raise ArithmeticError
+
+        one, two, _ = self.codelikes
+        fails = make_producer(one, ("PY_START", 0), ("LINE", 0, 3), fail,
+                              failed=(("PY_UNWIND", 0),), handles=True)
+        looking = self.looking(two)
+        self.listen_to_codelikes_alone()
+        monitoring.register_callback(OTHER_TOOL, E.PY_UNWIND, callback)
+        monitoring.set_events(OTHER_TOOL, E.PY_UNWIND)
+        for _ in range(3):
+            fails()
+            looking()
+        self.assertEqual(self.seen, [["one"], ["two"]] * 3)
 
     def test_generators_that_went_on(self):
         one, two, three = self.codelikes
