@@ -560,6 +560,51 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
     return 0;
 }
 
+/* Take the activations of a thread, which may be NULL, to release them. */
+static struct _Py_activations *
+take(foreign_frames *frames, struct _Py_activations *next)
+{
+    struct _Py_activations *taken = frames->activations;
+    if (taken == NULL) {
+        return next;
+    }
+    taken->next = next;
+    taken->num_taken = frames->num_activations;
+    frames->activations = NULL;
+    frames->num_activations = 0;
+    frames->of_event = 0;
+    frames->allocated = 0;
+    return taken;
+}
+
+static void
+release_taken(struct _Py_activations *taken)
+{
+    while (taken != NULL) {
+        struct _Py_activations *activations = taken;
+        taken = activations->next;
+        while (activations->num_taken > 0) {
+            release(&activations->items[--activations->num_taken]);
+        }
+        PyMem_Free(activations);
+    }
+}
+
+/* Return what the thread keeps.  The activations that it kept before the last
+   tool was switched off are not known any more: how they went on was not seen.
+   Another thread may not have dropped them yet. */
+static foreign_frames *
+current_frames(PyThreadState *tstate)
+{
+    foreign_frames *frames = frames_of(tstate);
+    uint64_t times_unused = tstate->interp->producers.times_unused;
+    if (frames->times_unused != times_unused) {
+        frames->times_unused = times_unused;
+        release_taken(take(frames, NULL));
+    }
+    return frames;
+}
+
 /* Return the index of a new activation, or -1 with an exception set. */
 static Py_ssize_t
 enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
@@ -688,7 +733,7 @@ static Py_ssize_t
 find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
               PyObject *codelike)
 {
-    foreign_frames *frames = frames_of(tstate);
+    foreign_frames *frames = current_frames(tstate);
     Py_ssize_t i = find_newest(frames, frames->num_activations, below,
                                codelike);
     return i >= 0 ? i : enter(tstate, below, codelike);
@@ -699,10 +744,9 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
    event ends one that is not kept. */
 static Py_NO_INLINE Py_ssize_t
 select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
-                  enum _Py_activation_change change)
+                  PyObject *codelike, enum _Py_activation_change change)
 {
     foreign_frames *frames = frames_of(tstate);
-    PyObject *codelike = frames->codelike;
     while (frames->num_activations > 0
            && !is_alive(activation_at(frames, frames->num_activations - 1)))
     {
@@ -731,21 +775,20 @@ select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
 }
 
 int
-_PyForeignFrames_Fire(PyThreadState *tstate,
-                      enum _Py_activation_change change, uint8_t legacy_tools)
+_PyForeignFrames_Fire(PyThreadState *tstate, PyObject *codelike, int offset,
+                      int lineno, enum _Py_activation_change change,
+                      uint8_t legacy_tools)
 {
-    foreign_frames *frames = frames_of(tstate);
-    int offset = frames->offset;
-    int lineno = frames->lineno;
+    foreign_frames *frames = current_frames(tstate);
     _PyInterpreterFrame *below = innermost_frame(tstate);
     /* Most events are those of the newest one. */
     Py_ssize_t i = frames->num_activations - 1;
     if (i < 0 || change == _Py_ACTIVATION_BEGINS
-        || activation_at(frames, i)->codelike != frames->codelike
+        || activation_at(frames, i)->codelike != codelike
         || activation_at(frames, i)->below != below
         || !is_alive(activation_at(frames, i)))
     {
-        i = select_activation(tstate, below, change);
+        i = select_activation(tstate, below, codelike, change);
         if (i < 0) {
             return PyErr_Occurred() ? -1 : 0;
         }
@@ -784,7 +827,7 @@ _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
 int
 _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
 {
-    foreign_frames *frames = frames_of(tstate);
+    foreign_frames *frames = current_frames(tstate);
     for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
         if (i < frames->num_activations
             && activation_at(frames, i)->below == frame
@@ -794,36 +837,6 @@ _PyForeignFrames_DropCalled(PyThreadState *tstate, _PyInterpreterFrame *frame)
         }
     }
     return 0;
-}
-
-/* Take the activations of a thread, which may be NULL, to release them. */
-static struct _Py_activations *
-take(foreign_frames *frames, struct _Py_activations *next)
-{
-    struct _Py_activations *taken = frames->activations;
-    if (taken == NULL) {
-        return next;
-    }
-    taken->next = next;
-    taken->num_taken = frames->num_activations;
-    frames->activations = NULL;
-    frames->num_activations = 0;
-    frames->of_event = 0;
-    frames->allocated = 0;
-    return taken;
-}
-
-static void
-release_taken(struct _Py_activations *taken)
-{
-    while (taken != NULL) {
-        struct _Py_activations *activations = taken;
-        taken = activations->next;
-        while (activations->num_taken > 0) {
-            release(&activations->items[--activations->num_taken]);
-        }
-        PyMem_Free(activations);
-    }
 }
 
 void
@@ -840,11 +853,13 @@ drop_unused(void *arg)
     struct _Py_activations *taken = NULL;
     _PyEval_StopTheWorld(interp);
     HEAD_LOCK(&_PyRuntime);
-    for (PyThreadState *tstate = interp->threads.head;
-         tstate != NULL && !interp->producers.keeps_frames;
+    for (PyThreadState *tstate = interp->threads.head; tstate != NULL;
          tstate = tstate->next)
     {
-        taken = take(frames_of(tstate), taken);
+        foreign_frames *frames = frames_of(tstate);
+        if (frames->times_unused != interp->producers.times_unused) {
+            taken = take(frames, taken);
+        }
     }
     HEAD_UNLOCK(&_PyRuntime);
     _PyEval_StartTheWorld(interp);
@@ -881,7 +896,7 @@ tag_callback(PyThreadState *tstate)
 static Py_ssize_t
 find_of_event(PyThreadState *tstate)
 {
-    foreign_frames *frames = frames_of(tstate);
+    foreign_frames *frames = current_frames(tstate);
     assert(is_callback_running(tstate));
     if (frames->of_event > 0) {
         return frames->of_event - 1;
@@ -955,7 +970,7 @@ _PyForeignFrames_OfEvent(PyThreadState *tstate)
 static PyFrameObject *
 get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
 {
-    foreign_frames *frames = frames_of(tstate);
+    foreign_frames *frames = current_frames(tstate);
     Py_ssize_t i;
     if (is_callback_running(tstate)
         && frames->current_frame == current_frame)
@@ -1024,7 +1039,10 @@ PyObject *
 _PyForeignFrames_GetBackAttribute(PyFrameObject *frame)
 {
     PyFrameObject *back = get_back(_PyThreadState_GET(), frame);
-    return back != NULL || PyErr_Occurred() ? (PyObject *)back : Py_None;
+    if (back == NULL && !PyErr_Occurred()) {
+        Py_RETURN_NONE;
+    }
+    return (PyObject *)back;
 }
 
 PyFrameObject *
@@ -1046,7 +1064,7 @@ _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
 bool
 _PyForeignFrames_IsRunning(PyThreadState *tstate, PyFrameObject *frame)
 {
-    foreign_frames *frames = frames_of(tstate);
+    foreign_frames *frames = current_frames(tstate);
     for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
         if (activation_at(frames, i)->frame == frame) {
             return is_alive(activation_at(frames, i));
@@ -1102,7 +1120,6 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
                      int *lasti, int *lineno)
 {
     _PyInterpreterFrame *below = innermost_frame(tstate);
-    foreign_frames *frames = frames_of(tstate);
     PyObject *filename = NULL, *code = NULL;
     PyFrameObject *frame = NULL;
     PyCodeLocation location = {-1, -1, -1, -1};
@@ -1121,6 +1138,7 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
         goto done;
     }
     /* What was run till here can have dropped any. */
+    foreign_frames *frames = current_frames(tstate);
     Py_ssize_t i = find_newest(frames, frames->num_activations, below,
                                codelike);
     bool is_exact;

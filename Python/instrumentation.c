@@ -287,6 +287,7 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
     update_producers_unlocked(interp);
     HEAD_UNLOCK(&_PyRuntime);
     if (kept_frames && !interp->producers.keeps_frames) {
+        interp->producers.times_unused++;
         _PyForeignFrames_DropUnused(interp);
     }
 }
@@ -708,10 +709,12 @@ new_number(PyThreadState *tstate, int number)
 /* Have the activations that the thread keeps follow the event.  Return the
    tools to be called, or -1 with an exception set on failure. */
 static Py_NO_INLINE int
-follow_event(PyThreadState *tstate, int event, uint8_t tools)
+follow_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
+             int event, uint8_t tools)
 {
     tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
-    if (_PyForeignFrames_Fire(tstate, activation_change(event),
+    if (_PyForeignFrames_Fire(tstate, codelike, offset, lineno,
+                              activation_change(event),
                               tools & LEGACY_TOOLS) < 0)
     {
         return -1;
@@ -776,7 +779,6 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     if (is_nested && _PyForeignFrames_KeepEvent(tstate) < 0) {
         goto done;
     }
-    record_event(tstate, codelike, offset, lineno);
     e.args[2] = is_nested ? NULL : ready_number(tstate, number);
     if (e.args[2] == NULL) {
         e.args[2] = made = new_number(tstate, number);
@@ -794,10 +796,12 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     tstate->what_event = _Py_FOREIGN_EVENT;
     err = 0;
     if (interp->producers.keeps_frames) {
-        int followed = follow_event(tstate, event, tools);
+        int followed = follow_event(tstate, codelike, offset, lineno, event,
+                                    tools);
         tools = followed < 0 ? 0 : followed;
         err = followed < 0 ? -1 : 0;
     }
+    record_event(tstate, codelike, offset, lineno);
     while (tools != 0) {
         int tool = most_significant_bit(tools);
         tools ^= 1 << tool;

@@ -46,6 +46,7 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
+    uint64_t times_unused;          /* the interpreter's, when they were kept */
     /* One more than the index of the activation of the event whose callback
        runs, if activations are kept and its own is known; otherwise 0. */
     Py_ssize_t of_event;
@@ -75,11 +76,11 @@ enum _Py_activation_change {
     _Py_ACTIVATION_ENDS,
 };
 
-/* The event of the thread is fired, and activations are kept: find or make its
-   own, and drop those that must have ended.  legacy_tools are the tools that
-   get 'call' if the activation begins.  Return -1 with an exception set on
-   failure. */
-extern int _PyForeignFrames_Fire(PyThreadState *tstate,
+/* An event is fired, and activations are kept: find or make its own, and drop
+   those that must have ended.  legacy_tools are the tools that get 'call' if
+   the activation begins.  Return -1 with an exception set on failure. */
+extern int _PyForeignFrames_Fire(PyThreadState *tstate, PyObject *codelike,
+                                 int offset, int lineno,
                                  enum _Py_activation_change change,
                                  uint8_t legacy_tools);
 

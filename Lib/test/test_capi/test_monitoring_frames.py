@@ -1223,6 +1223,24 @@ class TestTracers(TwinTestCase):
         self.assertIsNone(sys.gettrace())
         self.assertEqual(seen, [("call", "plain")])
 
+    def test_jumps(self):
+        # What sys.settrace() does for them is about bytecode.
+        def tracer(frame, event, arg):
+            if frame.f_code.co_filename == FILENAME:
+                seen.append(event)
+            return tracer
+
+        code = _testcapi.code_newwithlocations(
+            FILENAME, "code", None, 1, [(1, 1, 0, 4)] * 10)
+        for target in 0, 2, 18, "nowhere":
+            for codelike in code, Template("template", 1):
+                seen = []
+                producer = foreign(codelike, ("JUMP", 8, target), line=1)
+                sys.settrace(tracer)
+                producer()
+                sys.settrace(None)
+                self.assertEqual(seen, ["call", "line", "return"])
+
     def test_switched_on_in_the_middle(self):
         # As breakpoint() does it: the callers are traced from then on.
         def on():
@@ -1998,6 +2016,27 @@ class TestUnpaired(FrameTestCase):
             look()
         self.assertEqual(self.seen, [["two"], ["one"]] * 3)
 
+    def test_unwinding_that_fails(self):
+        # It has ended all the same.
+        def fail():
+            raise LookupError
+
+        def callback(code, offset, exc):
+            if code is one:
+                raise ArithmeticError
+
+        one, two, _ = self.codelikes
+        fails = make_producer(one, ("PY_START", 0), ("LINE", 0, 3), fail,
+                              failed=(("PY_UNWIND", 0),), handles=True)
+        looking = self.looking(two)
+        self.listen_to_codelikes_alone()
+        monitoring.register_callback(OTHER_TOOL, E.PY_UNWIND, callback)
+        monitoring.set_events(OTHER_TOOL, E.PY_UNWIND)
+        for _ in range(3):
+            fails()
+            looking()
+        self.assertEqual(self.seen, [["one"], ["two"]] * 3)
+
     def test_generators_that_went_on(self):
         one, two, three = self.codelikes
         forgotten = make_producer(two, ("PY_START", 0), ("LINE", 0, 3))
@@ -2225,6 +2264,22 @@ class TestCallbacks(FrameTestCase):
         self.run_producer()
         self.assertEqual(lines, [1, 2, 3])
         self.assertEqual(names, [1, 1, 1])
+
+    def test_nothing_runs_before_tools_are_back(self):
+        # What is pending in the interpreter has to wait: nothing but C code
+        # is between.
+        frames = []
+        on = partial(sys.settrace, _testcapi.monitoring_frame_recorder(frames))
+        off = partial(sys.settrace, None)
+        first = make_producer(Template("first", 1), ("PY_START", 0), off, None,
+                              ("PY_RETURN", 0, None))
+        second = make_producer(Template("second", 1), ("PY_START", 0),
+                               ("PY_RETURN", 0, None))
+        _testcapi.Producer(None, (), (on, first, on, second, off))()
+        self.assertEqual([frame.f_code.co_name for frame in frames],
+                         ["first", "second"])
+        for frame in frames:
+            self.assertIs(frame.f_back, sys._getframe())
 
     def test_look_after_all_was_dropped(self):
         def callback(frame, number):
@@ -2501,8 +2556,9 @@ class TestCallbacks(FrameTestCase):
 
     def test_no_leak(self):
         def callback(frame, *args):
+            # No cycle: without a GIL the base keeps memory of dicts in cycles.
             walk(frame)
-            frame.f_locals["a"] = frame
+            frame.f_locals["a"] = len(args)
 
         def trace_program():
             sys.settrace(lambda frame, *args: trace_program

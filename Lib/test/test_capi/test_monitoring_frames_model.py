@@ -23,6 +23,7 @@ import time
 import traceback
 import unittest
 from functools import partial
+from test import support
 from test.support import import_helper, threading_helper
 from .monitoring_support import (E, EVENT_SETS, OTHER_TOOL, TOOL,
                                  make_producer, monitoring)
@@ -807,6 +808,8 @@ class TestModel(unittest.TestCase):
         self.assertIsNone(wrong, wrong)
         self.assertGreater(looks, 10_000)
 
+    @unittest.skipIf(support.Py_GIL_DISABLED,
+                     "the base keeps memory of dicts in cycles")
     def test_nothing_is_left(self):
         def blocks():
             for seed in range(10):
