@@ -105,18 +105,21 @@ class PdbTest(unittest.TestCase):
 
     def test_steps(self):
         """Into a subroutine, into Python that it calls, and out of both."""
+        # Not by a step from the call of TWICE: whether that stops at the same
+        # line once more depends on the version of bdb (gh-136057).
         replies = self.debug("double.bas", "break double.bas:2", "continue",
-                             *["step"] * 9, "next", "until 4", "jump 1")
+                             "step", "until 6", *["step"] * 6, "next",
+                             "until 4", "jump 1")
         places = [re.match(r"(?:--\w+--\n)?> (.*)\n", reply).group(1)
-                  for reply in replies[2:14]]
+                  for reply in replies[2:13]]
         self.assertEqual(places, [
             "double.bas(2)MAIN()", "double.bas(5)TWICE()",
-            "double.bas(5)TWICE()", "double.bas(6)TWICE()",
+            "double.bas(6)TWICE()",
             "driver.py(7)double()", "driver.py(8)double()",
             "driver.py(9)double()", "driver.py(9)double()->42",
             "double.bas(7)TWICE()", "double.bas(7)TWICE()->None",
             "double.bas(3)MAIN()", "double.bas(4)MAIN()"])
-        self.assertEqual(replies[14], "*** Jump failed: f_lineno can only be "
+        self.assertEqual(replies[13], "*** Jump failed: f_lineno can only be "
                                       "set of a frame that runs bytecode")
 
     def test_variables(self):
