@@ -7,7 +7,9 @@ import sys
 import tempfile
 import unittest
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+from test_pages import HOWTO, block
+from test_tinybasic import HERE
+
 PROGRAMS = os.path.join(HERE, "programs")
 
 # Runs the BASIC program of its argument.
@@ -163,6 +165,17 @@ class PdbTest(unittest.TestCase):
                              "up", "p N")
         self.assertIn("Entering post mortem debugging", replies[2])
         self.assertEqual(replies[4], "42")
+
+    def test_howto(self):
+        """The session that the how-to shows, command by command."""
+        self.write("hello.bas", block(HOWTO, "10 FOR N = 1 TO 2\n20"))
+        self.write("driver.py", DRIVER.replace("io.StringIO()", "sys.stdout"))
+        session = block(HOWTO, "(Pdb) break hello.bas")
+        commands = re.findall(r"\(Pdb\) (.*)", session)
+        _, *replies = self.debug("hello.bas", *commands)
+        shown = "".join(f"(Pdb) {command}\n{reply}\n"
+                        for command, reply in zip(commands, replies))
+        self.assertEqual(shown, session)
 
 
 if __name__ == "__main__":
