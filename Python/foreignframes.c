@@ -20,7 +20,7 @@ typedef struct _Py_foreign_frames foreign_frames;
 static inline foreign_frames *
 frames_of(PyThreadState *tstate)
 {
-    return &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    return _PyForeignFrames_OF(tstate);
 }
 
 static inline activation *
@@ -597,7 +597,7 @@ static foreign_frames *
 current_frames(PyThreadState *tstate)
 {
     foreign_frames *frames = frames_of(tstate);
-    uint64_t times_unused = tstate->interp->producers.times_unused;
+    uint64_t times_unused = tstate->interp->times_frames_unused;
     if (frames->times_unused != times_unused) {
         frames->times_unused = times_unused;
         release_taken(take(frames, NULL));
@@ -857,7 +857,7 @@ drop_unused(void *arg)
          tstate = tstate->next)
     {
         foreign_frames *frames = frames_of(tstate);
-        if (frames->times_unused != interp->producers.times_unused) {
+        if (frames->times_unused != interp->times_frames_unused) {
             taken = take(frames, taken);
         }
     }
@@ -870,6 +870,7 @@ drop_unused(void *arg)
 void
 _PyForeignFrames_DropUnused(PyInterpreterState *interp)
 {
+    interp->times_frames_unused++;
     /* If too much is pending, they live as long as what called them. */
     (void)_PyEval_AddPendingCall(interp, drop_unused, interp, 0);
 }
@@ -879,16 +880,16 @@ _PyForeignFrames_DropUnused(PyInterpreterState *interp)
 static bool
 is_callback_running(PyThreadState *tstate)
 {
-    return ((_PyThreadStateImpl *)tstate)->running_callback != NULL
-           && frames_of(tstate)->codelike != NULL;
+    foreign_frames *frames = frames_of(tstate);
+    return frames->running_callback != NULL && frames->codelike != NULL;
 }
 
 static void
 tag_callback(PyThreadState *tstate)
 {
-    _PyThreadStateImpl *impl = (_PyThreadStateImpl *)tstate;
-    impl->running_callback = (PyObject *)(
-        (uintptr_t)impl->running_callback | _Py_CALLBACK_LOOKED);
+    foreign_frames *frames = frames_of(tstate);
+    frames->running_callback = (PyObject *)(
+        (uintptr_t)frames->running_callback | _Py_CALLBACK_LOOKED);
 }
 
 /* Return the index of the activation of the event whose callback runs, or -1

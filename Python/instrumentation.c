@@ -287,7 +287,6 @@ _PyMonitoring_UpdateProducers(PyInterpreterState *interp)
     update_producers_unlocked(interp);
     HEAD_UNLOCK(&_PyRuntime);
     if (kept_frames && !interp->producers.keeps_frames) {
-        interp->producers.times_unused++;
         _PyForeignFrames_DropUnused(interp);
     }
 }
@@ -433,7 +432,7 @@ PyMonitoring_ExitScope(void)
 static inline PyObject **
 running_callback(PyThreadState *tstate)
 {
-    return &((_PyThreadStateImpl *)tstate)->running_callback;
+    return &_PyForeignFrames_OF(tstate)->running_callback;
 }
 
 /* The world must be stopped. */
@@ -508,8 +507,7 @@ keep_frames(PyInterpreterState *interp)
 static inline Py_ALWAYS_INLINE void
 record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
 {
-    struct _Py_foreign_frames *frames =
-        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    struct _Py_foreign_frames *frames = _PyForeignFrames_OF(tstate);
     frames->codelike = codelike;
     frames->current_frame = tstate->current_frame;
     frames->offset = offset;
@@ -520,7 +518,7 @@ record_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno)
 static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
 record_event_again(PyThreadState *tstate, fired_event *e)
 {
-    if (((_PyThreadStateImpl *)tstate)->foreign_frames.codelike != NULL) {
+    if (_PyForeignFrames_OF(tstate)->codelike != NULL) {
         return;
     }
     bool is_line = e->tools->event == PY_MONITORING_EVENT_LINE;
@@ -726,7 +724,7 @@ static Py_NO_INLINE void
 end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
                    int err)
 {
-    ((_PyThreadStateImpl *)tstate)->foreign_frames.of_event = 0;
+    _PyForeignFrames_OF(tstate)->of_event = 0;
     if (ends_activation(event, err)) {
         _PyForeignFrames_End(tstate, codelike);
     }
@@ -767,8 +765,7 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     e.tools = &interp->producers.events[event];
     e.number = number;
     e.offset = offset;
-    struct _Py_foreign_frames *frames =
-        &((_PyThreadStateImpl *)tstate)->foreign_frames;
+    struct _Py_foreign_frames *frames = _PyForeignFrames_OF(tstate);
     PyObject *pending = tstate->current_exception;
     PyObject *made = NULL;
     PyObject *stop = NULL;

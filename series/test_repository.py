@@ -5,6 +5,7 @@ import re
 import subprocess
 import tempfile
 import unittest
+from xml.etree import ElementTree
 
 from series import manifest
 from series.fixture import write
@@ -114,6 +115,15 @@ class RepositoryTest(unittest.TestCase):
                 data = (self.source / path).read_bytes()
                 self.assertEqual(data.count(b"\n"), data.count(b"\r\n"),
                                  path)
+
+    def test_windows_projects_stay_xml(self):
+        for path in self.series.touched():
+            if path.startswith("PCbuild/"):
+                try:
+                    ElementTree.parse(self.build / "base" / path)
+                except ElementTree.ParseError:
+                    continue        # CPython's own mistake
+                ElementTree.parse(self.source / path)
 
     def test_news_entries(self):
         news = (self.source / "Misc/NEWS").read_text(encoding="utf-8")

@@ -46,13 +46,16 @@ struct _Py_foreign_frames {
     struct _Py_activations *activations;    /* NULL before the first one */
     Py_ssize_t num_activations;
     Py_ssize_t allocated;
-    uint64_t times_unused;          /* the interpreter's, when they were kept */
+    uint64_t times_unused;      /* the interpreter's, when they were kept */
     /* One more than the index of the activation of the event whose callback
        runs, if activations are kept and its own is known; otherwise 0. */
     Py_ssize_t of_event;
     /* Those of a frame that was made: (globals, builtins, __file__, __name__),
        or NULL. */
     PyObject *namespaces;
+    /* The callback for an event of foreign code that runs, or NULL.  Its lowest
+       bits are tags, _Py_CALLBACK_LOOKED and one of the owner's. */
+    PyObject *running_callback;
     /* The event whose callback runs, or ran last.  The code-like is borrowed
        from the producer, and NULL if there is no such event. */
     PyObject *codelike;
@@ -65,8 +68,8 @@ struct _Py_foreign_frames {
    keep f_lineno from being set: no Python frame is at the event. */
 #define _Py_FOREIGN_EVENT -2
 
-/* In the thread's running_callback: the callback looked at the frame of its
-   event, for which an activation is kept since then. */
+/* In running_callback: the callback looked at the frame of its event, for which
+   an activation is kept since then. */
 #define _Py_CALLBACK_LOOKED 2
 
 /* What an event means for its activation. */
@@ -95,7 +98,8 @@ extern int _PyForeignFrames_DropCalled(PyThreadState *tstate,
 extern void _PyForeignFrames_Clear(struct _Py_foreign_frames *frames);
 
 /* No tool is in use any more: drop all activations of the interpreter's
-   threads soon, if that stays so.  The world may be stopped. */
+   threads.  They are not known any more, and released soon.  The world may be
+   stopped. */
 extern void _PyForeignFrames_DropUnused(PyInterpreterState *interp);
 
 /* Keep the activation of the event whose callback runs. */
@@ -108,10 +112,11 @@ extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
 /* Whether the thread may see a foreign frame, and one that called the frame: to
    be asked before the three functions below, so that looks at Python code cost
    what they did.  Macros, because the thread state is declared later. */
+#define _PyForeignFrames_OF(TSTATE)                                         \
+    (&((_PyThreadStateImpl *)(TSTATE))->foreign_frames)
 #define _PyForeignFrames_MAY_BE_SEEN(TSTATE)                                \
-    (((uintptr_t)((_PyThreadStateImpl *)(TSTATE))->running_callback         \
-      | ((_PyThreadStateImpl *)(TSTATE))->foreign_frames.num_activations)   \
-     && (TSTATE)->tracing)
+    (((uintptr_t)_PyForeignFrames_OF(TSTATE)->running_callback              \
+      | _PyForeignFrames_OF(TSTATE)->num_activations) && (TSTATE)->tracing)
 #define _PyForeignFrames_MAY_BE_BACK(FRAME)                                 \
     ((FRAME)->f_frame->previous != NULL                                     \
      && (FRAME)->f_frame->previous->owner == FRAME_OWNED_BY_CSTACK          \

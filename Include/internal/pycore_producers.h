@@ -34,7 +34,6 @@ struct _Py_producers {
     PyMonitoringState states[_PY_MONITORING_EVENTS];    /* as they are now */
     uint8_t use_local;          /* that chose local events since taken */
     bool keeps_frames;          /* somebody looked at a foreign frame */
-    uint64_t times_unused;      /* that the last tool was switched off then */
 };
 
 /* Have the above follow a change.  The world must be stopped. */
