@@ -430,10 +430,22 @@ done:
 static bool
 is_alive(activation *a)
 {
+#ifdef Py_GIL_DISABLED
+    if (a->is_in_generator) {
+        /* Which may have been resumed, and freed, by another thread. */
+        _PyInterpreterFrame *frame = _PyThreadState_GET()->current_frame;
+        while (frame != NULL && frame != a->below) {
+            frame = frame->previous;
+        }
+        if (frame == NULL) {
+            return false;
+        }
+    }
+#endif
     /* The object of a frame that ends gets a copy of it. */
     return a->below == NULL
         || (a->below_frame->f_frame == a->below
-            && (a->below->owner != FRAME_OWNED_BY_GENERATOR
+            && (!a->is_in_generator
                 || _PyFrame_GetGenerator(a->below)->gi_frame_state
                    == FRAME_EXECUTING));
 }
@@ -625,6 +637,8 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
         .codelike = Py_NewRef(codelike),
         .below = below,
         .below_frame = (PyFrameObject *)Py_XNewRef(below_frame),
+        .is_in_generator = below != NULL
+                           && below->owner == FRAME_OWNED_BY_GENERATOR,
     };
     return frames->num_activations - 1;
 }

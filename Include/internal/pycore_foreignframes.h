@@ -33,6 +33,7 @@ struct _Py_activation {
     int lineno;                     /* of the last LINE event, or 0 */
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
     bool is_traced;                 /* sys.settrace()'s function got 'call' */
+    bool is_in_generator;           /* the Python frame is that of one */
 };
 
 struct _Py_activations {

@@ -2114,6 +2114,38 @@ class TestUnpaired(FrameTestCase):
         self.assertEqual(self.seen, 2 * [["one"], ["two", "one"], ["one"],
                                          ["one"]])
 
+    @threading_helper.requires_working_threading()
+    def test_generator_that_moves_between_threads(self):
+        # Whether it runs, and whether it still exists, is up to the others.
+        one, two, _ = self.codelikes
+        forgotten = make_producer(two, ("PY_START", 0), ("LINE", 0, 3))
+        looking = self.looking(one)
+        suspended = collections.deque()
+
+        def generator():
+            for _ in range(5):
+                forgotten()
+                yield
+
+        def run():
+            for _ in range(200):
+                try:
+                    moved = suspended.popleft()
+                except IndexError:
+                    moved = generator()
+                if next(moved, self) is not self:
+                    suspended.append(moved)
+                del moved
+                looking()
+
+        self.listen_to_codelikes_alone()
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        with threading_helper.start_threads(threads):
+            pass
+        self.assertEqual(self.seen.count(["one"]), 800)
+        self.assertEqual(sorted(set(map(tuple, self.seen))),
+                         [("one",), ("two",)])
+
     def test_generator_closed_elsewhere(self):
         one, two, three = self.codelikes
         inner = make_producer(two, ("PY_START", 0), ("LINE", 0, 2),
