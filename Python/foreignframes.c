@@ -50,88 +50,50 @@ allow_events(PyThreadState *tstate, int what)
 
 /* ------ Places ------ */
 
-/* Return the line of the offset, or -1.  This is _PyCode_CheckLineNumber() with
-   the entries of one line, nearly all there are, read in a third of the time. */
-static int
-find_line(PyCodeAddressRange *range, int offset)
+static bool
+has_unit(PyCodeObject *code, int offset)
 {
-    const uint8_t *next = range->opaque.lo_next;
-    int line = range->opaque.computed_line;
-    int start = range->ar_start, end = range->ar_end;
-    while (end <= offset && next < range->opaque.limit) {
-        int units = (*next & 7) + 1;
-        int form = *next >> 3 & 15;
-        if (form > PY_CODE_LOCATION_INFO_ONE_LINE2) {
-            break;
-        }
-        if (form < PY_CODE_LOCATION_INFO_ONE_LINE0) {
-            next += 2;
-        }
-        else {
-            line += form - PY_CODE_LOCATION_INFO_ONE_LINE0;
-            next += 3;
-        }
-        start = end;
-        end += units * (int)sizeof(_Py_CODEUNIT);
-    }
-    if (end > range->ar_end) {
-        range->opaque.lo_next = next;
-        range->opaque.computed_line = range->ar_line = line;
-        range->ar_start = start;
-        range->ar_end = end;
-    }
-    return _PyCode_CheckLineNumber(offset, range);
+    return (offset & 1) == 0
+           && (size_t)offset < (size_t)Py_SIZE(code) * sizeof(_Py_CODEUNIT);
 }
 
-/* Return the index of the code unit that a frame or a traceback at the offset
-   has, and whether that is the location of the offset: not if there is none,
-   or if it is of another line than *lineno, unless that is 0.  Tools believe
-   the location more than the line.  *lineno becomes the line to be shown.  The
-   range is where the line table was read last. */
-static int
-find_unit(PyCodeObject *code, PyCodeAddressRange *range, int offset,
-          int *lineno, bool *is_exact)
+/* Have a frame be at an offset, and at a line if that is not 0.  Whether these
+   agree, and which line it is otherwise, is worked out when somebody asks. */
+static void
+set_place(PyFrameObject *frame, int offset, int lineno)
 {
-    int size = (int)Py_SIZE(code);
-    *is_exact = false;
-    if (offset >= 0 && offset % (int)sizeof(_Py_CODEUNIT) == 0
-        && offset / (int)sizeof(_Py_CODEUNIT) < size)
-    {
-        int line = find_line(range, offset);
-        *is_exact = *lineno == 0 || *lineno == line;
-        if (*lineno == 0 && line > 0) {
-            *lineno = line;
+    PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
+    frame->f_frame->instr_ptr = _PyCode_CODE(code)
+        + (has_unit(code, offset) ? offset >> 1 : -1);
+    frame->f_lineno = lineno;
+}
+
+int
+_PyForeignFrames_GetUnit(PyFrameObject *frame)
+{
+    PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
+    int unit = _PyInterpreterFrame_LASTI(frame->f_frame);
+    int lineno = frame->f_lineno;
+    if (unit >= 0) {
+        int line = PyCode_Addr2Line(code, unit * (int)sizeof(_Py_CODEUNIT));
+        if (lineno == 0 || line < 0 || line == lineno) {
+            return unit;
         }
     }
-    if (*lineno == 0) {
-        *lineno = code->co_firstlineno;
-    }
-    if (*is_exact) {
-        return offset / (int)sizeof(_Py_CODEUNIT);
-    }
-    /* One without a location, or at least of that line. */
-    int unit = size - 1;
-    _PyCode_InitAddressRange(code, range);
-    while (_PyLineTable_NextAddressRange(range)) {
-        if (range->ar_line < 0) {
-            return range->ar_start / (int)sizeof(_Py_CODEUNIT);
+    /* Tools believe the location more than the line: one without a location,
+       or at least of that line. */
+    unit = (int)Py_SIZE(code) - 1;
+    PyCodeAddressRange range;
+    _PyCode_InitAddressRange(code, &range);
+    while (_PyLineTable_NextAddressRange(&range)) {
+        if (range.ar_line < 0) {
+            return range.ar_start / (int)sizeof(_Py_CODEUNIT);
         }
-        if (range->ar_line == *lineno) {
-            unit = range->ar_start / (int)sizeof(_Py_CODEUNIT);
+        if (range.ar_line == lineno) {
+            unit = range.ar_start / (int)sizeof(_Py_CODEUNIT);
         }
     }
     return unit;
-}
-
-/* Have the frame of the activation show where that is. */
-static void
-set_place(activation *a, int lineno)
-{
-    PyCodeObject *code = _PyFrame_GetCode(a->frame->f_frame);
-    bool is_exact;
-    int unit = find_unit(code, &a->range, a->offset, &lineno, &is_exact);
-    a->frame->f_frame->instr_ptr = _PyCode_CODE(code) + unit;
-    a->frame->f_lineno = lineno;
 }
 
 /* ------ Code objects for code-likes that are none ------ */
@@ -477,25 +439,30 @@ release(activation *a)
     Py_DECREF(a->codelike);
 }
 
-/* Legacy tools need a 'return' for each 'call'. */
-static int
-call_legacy_tools(PyThreadState *tstate, activation *a)
+int
+_PyForeignFrames_CallLegacyTools(PyThreadState *tstate, PyFrameObject *frame,
+                                 PyObject *codelike, PyObject *arg3,
+                                 PyObject *arg4, uint32_t what)
 {
+    PyInterpreterState *interp = tstate->interp;
+    int event = what >> 8;
+    /* None of them wants the offset. */
+    PyObject *args[] = {NULL, codelike, Py_None, arg3, arg4};
+    size_t nargs = 2 + (arg3 != NULL) + (arg4 != NULL);
     int err = 0;
-    int what = stop_events(tstate);
-    if (a->legacy_tools & (1 << PY_MONITORING_SYS_TRACE_ID)
-        && tstate->c_tracefunc != NULL)
+    for (int tool = PY_MONITORING_SYS_TRACE_ID;
+         tool >= PY_MONITORING_SYS_PROFILE_ID && err == 0; tool--)
     {
-        err = tstate->c_tracefunc(tstate->c_traceobj, a->frame, PyTrace_RETURN,
-                                  NULL);
+        PyObject *handler = interp->monitoring_callables[tool][event];
+        if (what >> tool & 1 && handler != NULL) {
+            frames_of(tstate)->legacy_frame = frame;
+            PyObject *res = PyObject_Vectorcall(
+                handler, args + 1, nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                NULL);
+            err = res == NULL ? -1 : 0;
+            Py_XDECREF(res);
+        }
     }
-    if (err == 0 && a->legacy_tools & (1 << PY_MONITORING_SYS_PROFILE_ID)
-        && tstate->c_profilefunc != NULL)
-    {
-        err = tstate->c_profilefunc(tstate->c_profileobj, a->frame,
-                                    PyTrace_RETURN, NULL);
-    }
-    allow_events(tstate, what);
     return err;
 }
 
@@ -508,10 +475,17 @@ drop(PyThreadState *tstate, Py_ssize_t i)
     activation a = *place;
     frames->num_activations--;
     frames->of_event = 0;
-    memmove(place, place + 1, (frames->num_activations - i) * sizeof(a));
+    if (i < frames->num_activations) {
+        memmove(place, place + 1, (frames->num_activations - i) * sizeof(a));
+    }
     int err = 0;
     if (a.legacy_tools != 0 && a.frame != NULL) {
-        err = call_legacy_tools(tstate, &a);
+        /* They need a 'return' for each 'call'. */
+        int what = stop_events(tstate);
+        err = _PyForeignFrames_CallLegacyTools(
+            tstate, a.frame, a.codelike, Py_None, NULL,
+            PY_MONITORING_EVENT_PY_UNWIND << 8 | a.legacy_tools);
+        allow_events(tstate, what);
     }
     release(&a);
     return err;
@@ -698,9 +672,7 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
             if (a->frame == NULL) {
                 frame->f_back = (PyFrameObject *)Py_XNewRef(back);
                 a->frame = frame;
-                _PyCode_InitAddressRange(_PyFrame_GetCode(frame->f_frame),
-                                         &a->range);
-                set_place(a, a->lineno);
+                set_place(frame, a->offset, a->lineno);
             }
             else {
                 /* What the code-like ran has looked, too. */
@@ -728,16 +700,12 @@ innermost_frame(PyThreadState *tstate)
 static void
 move(activation *a, int offset, int lineno)
 {
-    /* A traceback entry, or a trace function's line 0, hide the line. */
-    bool is_there = a->offset == offset
-        && (lineno == 0 || a->lineno == lineno) && a->frame != NULL
-        && a->frame->f_lineno == a->lineno;
     a->offset = offset;
     if (lineno != 0) {
         a->lineno = lineno;
     }
-    if (a->frame != NULL && !is_there) {
-        set_place(a, a->lineno);
+    if (a->frame != NULL) {
+        set_place(a->frame, offset, a->lineno);
     }
 }
 
@@ -788,26 +756,19 @@ select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
     return i >= 0 ? i : enter(tstate, below, codelike);
 }
 
-int
-_PyForeignFrames_Fire(PyThreadState *tstate, PyObject *codelike, int offset,
-                      int lineno, enum _Py_activation_change change,
-                      uint8_t legacy_tools)
+/* Do what _PyForeignFrames_Follow() does for any event. */
+static Py_NO_INLINE PyFrameObject *
+follow(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
+       int event, uint8_t legacy_tools)
 {
     foreign_frames *frames = current_frames(tstate);
-    _PyInterpreterFrame *below = innermost_frame(tstate);
-    /* Most events are those of the newest one. */
-    Py_ssize_t i = frames->num_activations - 1;
-    if (i < 0 || change == _Py_ACTIVATION_BEGINS
-        || activation_at(frames, i)->codelike != codelike
-        || activation_at(frames, i)->below != below
-        || !is_alive(activation_at(frames, i)))
-    {
-        i = select_activation(tstate, below, codelike, change);
-        if (i < 0) {
-            return PyErr_Occurred() ? -1 : 0;
-        }
-    }
+    enum _Py_activation_change change = _PyForeignFrames_Change(event);
+    Py_ssize_t i = select_activation(tstate, innermost_frame(tstate), codelike,
+                                     change);
     frames->of_event = i + 1;
+    if (i < 0) {
+        return NULL;
+    }
     activation *a = activation_at(frames, i);
     move(a, offset, lineno);
     if (change == _Py_ACTIVATION_BEGINS) {
@@ -824,15 +785,56 @@ _PyForeignFrames_Fire(PyThreadState *tstate, PyObject *codelike, int offset,
     else if (change == _Py_ACTIVATION_ENDS) {
         a->legacy_tools = 0;
     }
-    return 0;
+    if (legacy_tools == 0) {
+        return NULL;
+    }
+    PyFrameObject *frame = get_frame(tstate, i);
+    /* A debugger that came in mid-activation set it for the Python frames. */
+    if (frame != NULL && frame->f_trace == NULL && frame->f_back != NULL
+        && !activation_at(frames, i)->is_traced)
+    {
+        frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
+    }
+    return frame;
+}
+
+PyFrameObject *
+_PyForeignFrames_Follow(PyThreadState *tstate, PyObject *codelike, int offset,
+                        int lineno, int event, uint8_t legacy_tools)
+{
+    /* Most events are those of the newest activation, called by the frame that
+       runs. */
+    foreign_frames *frames = frames_of(tstate);
+    enum _Py_activation_change change = _PyForeignFrames_Change(event);
+    Py_ssize_t num = frames->num_activations;
+    if (legacy_tools != 0 && num > 0
+        && frames->times_unused == tstate->interp->times_frames_unused
+        && change != _Py_ACTIVATION_BEGINS)
+    {
+        activation *a = &frames->activations->items[num - 1];
+        if (a->codelike == codelike && a->below == tstate->current_frame
+            && is_alive(a) && a->frame != NULL && a->frame->f_trace != NULL)
+        {
+            frames->of_event = num;
+            move(a, offset, lineno);
+            if (change == _Py_ACTIVATION_ENDS) {
+                a->legacy_tools = 0;
+            }
+            return a->frame;
+        }
+    }
+    return follow(tstate, codelike, offset, lineno, event, legacy_tools);
 }
 
 void
 _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
 {
     foreign_frames *frames = frames_of(tstate);
-    Py_ssize_t i = find_newest(frames, frames->num_activations,
-                               innermost_frame(tstate), codelike);
+    Py_ssize_t i = frames->of_event - 1;
+    if (i < 0) {
+        i = find_newest(frames, frames->num_activations,
+                        innermost_frame(tstate), codelike);
+    }
     if (i >= 0) {
         (void)drop(tstate, i);
     }
@@ -932,6 +934,7 @@ _PyForeignFrames_KeepEvent(PyThreadState *tstate)
     int err = is_callback_running(tstate) && find_of_event(tstate) < 0 ? -1 : 0;
     /* What is fired next has one of its own, and takes its place. */
     frames_of(tstate)->of_event = 0;
+    frames_of(tstate)->codelike = NULL;
     tag_callback(tstate);
     return err;
 }
@@ -941,17 +944,17 @@ _PyForeignFrames_KeepEvent(PyThreadState *tstate)
    code object is kept: usually nothing is run the second time. */
 #define MAX_ATTEMPTS 10
 
-/* Return the frame of the event whose callback runs, borrowed, and the index of
-   its activation, or NULL with an exception set. */
+/* Return the frame of the event whose callback runs, borrowed, or NULL with an
+   exception set. */
 static PyFrameObject *
-get_frame_of_event(PyThreadState *tstate, Py_ssize_t *i)
+get_frame_of_event(PyThreadState *tstate)
 {
     for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        *i = find_of_event(tstate);
-        if (*i < 0) {
+        Py_ssize_t i = find_of_event(tstate);
+        if (i < 0) {
             return NULL;
         }
-        PyFrameObject *frame = get_frame(tstate, *i);
+        PyFrameObject *frame = get_frame(tstate, i);
         if (frame != NULL || PyErr_Occurred()) {
             return frame;
         }
@@ -961,24 +964,6 @@ get_frame_of_event(PyThreadState *tstate, Py_ssize_t *i)
     return NULL;
 }
 
-PyFrameObject *
-_PyForeignFrames_OfEvent(PyThreadState *tstate)
-{
-    Py_ssize_t i;
-    PyFrameObject *frame = get_frame_of_event(tstate, &i);
-    if (frame == NULL) {
-        return NULL;
-    }
-    /* A debugger that came in mid-activation set it for the Python frames. */
-    foreign_frames *frames = frames_of(tstate);
-    if (frame->f_trace == NULL && frame->f_back != NULL
-        && !activation_at(frames, i)->is_traced)
-    {
-        frame->f_trace = Py_XNewRef(frame->f_back->f_trace);
-    }
-    return frame;
-}
-
 /* Return the innermost frame of the foreign code that the frame called and
    that has called back, as a new reference; NULL without an exception if there
    is none, and with one on failure.  The frame may be incomplete, and NULL. */
@@ -986,13 +971,12 @@ static PyFrameObject *
 get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
 {
     foreign_frames *frames = current_frames(tstate);
-    Py_ssize_t i;
     if (is_callback_running(tstate)
         && frames->current_frame == current_frame)
     {
-        return (PyFrameObject *)Py_XNewRef(get_frame_of_event(tstate, &i));
+        return (PyFrameObject *)Py_XNewRef(get_frame_of_event(tstate));
     }
-    i = find_newest(frames, frames->num_activations,
+    Py_ssize_t i = find_newest(frames, frames->num_activations,
                     _PyFrame_GetFirstComplete(current_frame), NULL);
     return i < 0 ? NULL : (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
 }
@@ -1129,7 +1113,8 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
 }
 
 /* Return the frame of a traceback entry, a new reference, and what the entry
-   says of the place. */
+   says of the place: a lineno of 0 stands for the line that the code object has
+   there. */
 static PyFrameObject *
 make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
                      int *lasti, int *lineno)
@@ -1146,8 +1131,11 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
         PyErr_Clear();
         location = (PyCodeLocation){-1, -1, -1, -1};
     }
+    if (*lineno == 0 && location.lineno > 0) {
+        *lineno = location.lineno;
+    }
     bool has_columns = location.col_offset >= 0
-        && (*lineno == 0 || *lineno == location.lineno);
+                       && *lineno == location.lineno;
     code = get_code(tstate, codelike);
     if (code == NULL) {
         goto done;
@@ -1156,15 +1144,9 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     foreign_frames *frames = current_frames(tstate);
     Py_ssize_t i = find_newest(frames, frames->num_activations, below,
                                codelike);
-    bool is_exact;
-    PyCodeAddressRange range;
-    _PyCode_InitAddressRange((PyCodeObject *)code, &range);
-    int line = *lineno;
-    int unit = find_unit((PyCodeObject *)code, &range, offset, &line,
-                         &is_exact);
-    if (*lineno == 0) {
-        *lineno = location.lineno;
-    }
+    bool is_exact = has_unit((PyCodeObject *)code, offset)
+        && (*lineno == 0
+            || PyCode_Addr2Line((PyCodeObject *)code, offset) == *lineno);
     if (filename != NULL
         && ((has_columns && !is_exact)
             || PyUnicode_Compare(filename,
@@ -1172,34 +1154,27 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     {
         /* The code object has no such place. */
         if (!has_columns) {
-            location = (PyCodeLocation){*lineno, *lineno, -1, -1};
+            int line = *lineno == 0 ? -1 : *lineno;
+            location = (PyCodeLocation){line, line, -1, -1};
         }
         Py_SETREF(code, make_code(codelike, filename, &location));
         if (code == NULL) {
             goto done;
         }
-        unit = line = 0;
+        offset = 0;
         is_exact = true;
         i = -1;
     }
-    if (*lineno <= 0) {
-        *lineno = line > 0 ? line : ((PyCodeObject *)code)->co_firstlineno;
-    }
-    *lasti = is_exact ? unit * (int)sizeof(_Py_CODEUNIT) : -1;
+    *lasti = is_exact ? offset : -1;
     if (i >= 0) {
         activation_at(frames, i)->offset = offset;
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
-        if (frame != NULL) {
-            set_place(activation_at(frames, i), *lineno);
-        }
     }
     if (frame == NULL && !PyErr_Occurred()) {
         frame = make_frame(tstate, codelike, code, below, NULL, NULL);
-        if (frame != NULL) {
-            frame->f_frame->instr_ptr = _PyCode_CODE((PyCodeObject *)code)
-                                        + unit;
-            frame->f_lineno = *lineno;
-        }
+    }
+    if (frame != NULL) {
+        set_place(frame, offset, *lineno);
     }
 done:
     Py_XDECREF(code);
@@ -1220,6 +1195,7 @@ _PyForeignFrames_AddTraceback(PyThreadState *tstate, PyObject *codelike,
     }
     int err = -1;
     int lasti;
+    lineno = Py_MAX(lineno, 0);
     int what = stop_events(tstate);
     PyFrameObject *frame = make_traceback_frame(tstate, codelike, offset,
                                                 &lasti, &lineno);
@@ -1234,7 +1210,7 @@ _PyForeignFrames_AddTraceback(PyThreadState *tstate, PyObject *codelike,
         goto done;
     }
     ((PyTracebackObject *)tb)->tb_lasti = lasti;
-    ((PyTracebackObject *)tb)->tb_lineno = lineno;
+    ((PyTracebackObject *)tb)->tb_lineno = lineno == 0 ? -1 : lineno;
     Py_XSETREF(*old, tb);
     err = 0;
 done:

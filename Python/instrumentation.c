@@ -73,29 +73,12 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
    sys.setprofile() does. */
 #define KEEPS_FRAMES (1 << PY_MONITORING_SYS_PROFILE_ID)
 
-static inline Py_ALWAYS_INLINE enum _Py_activation_change
-activation_change(int event)
-{
-    switch (event) {
-        case PY_MONITORING_EVENT_PY_START:
-        case PY_MONITORING_EVENT_PY_RESUME:
-        case PY_MONITORING_EVENT_PY_THROW:
-            return _Py_ACTIVATION_BEGINS;
-        case PY_MONITORING_EVENT_PY_RETURN:
-        case PY_MONITORING_EVENT_PY_YIELD:
-        case PY_MONITORING_EVENT_PY_UNWIND:
-            return _Py_ACTIVATION_ENDS;
-        default:
-            return _Py_ACTIVATION_GOES_ON;
-    }
-}
-
 /* Return whether an activation has ended with an event.  One that fails goes
    on, as in Python code, until it is unwound. */
 static inline bool
 ends_activation(int event, int err)
 {
-    return activation_change(event) == _Py_ACTIVATION_ENDS
+    return _PyForeignFrames_Change(event) == _Py_ACTIVATION_ENDS
         && (err == 0 || event == PY_MONITORING_EVENT_PY_UNWIND);
 }
 
@@ -104,7 +87,7 @@ ends_activation(int event, int err)
 static inline bool
 frames_follow(const struct _Py_producers *producers, int event)
 {
-    return activation_change(event) != _Py_ACTIVATION_GOES_ON
+    return _PyForeignFrames_Change(event) != _Py_ACTIVATION_GOES_ON
         || (producers->keeps_frames && (event == PY_MONITORING_EVENT_LINE
                                         || event == PY_MONITORING_EVENT_CALL));
 }
@@ -156,15 +139,6 @@ tools_in_use(PyInterpreterState *interp)
         tools |= interp->monitors.tools[event];
     }
     return tools;
-}
-
-/* Return the legacy tools that get an event.  What sys.settrace() does for
-   JUMP is about bytecode: a loop's body fires LINE. */
-static uint8_t
-legacy_tools(PyInterpreterState *interp, int event)
-{
-    return event == PY_MONITORING_EVENT_JUMP
-           ? 0 : interp->monitors.tools[event_group(event)] & LEGACY_TOOLS;
 }
 
 /* Return where the callback's vectorcall function is kept, if its type is one
@@ -256,12 +230,16 @@ update_producers_unlocked(PyInterpreterState *interp)
         uint8_t callbacks = tools_with_callback(interp, event);
         uint8_t local = PY_MONITORING_IS_INSTRUMENTED_EVENT(group)
                         ? in_use & USER_TOOLS & ~on : 0;
-        uint8_t legacy = legacy_tools(interp, event);
+        /* What sys.settrace() does for JUMP is about bytecode: a loop's body
+           fires LINE. */
+        uint8_t legacy = event == PY_MONITORING_EVENT_JUMP
+                         ? 0 : interp->monitors.tools[group] & LEGACY_TOOLS;
         uint8_t frames = in_use != 0 && frames_follow(producers, event)
                          ? KEEPS_FRAMES : 0;
         tools->called = ((on | local) & callbacks) | legacy
                         | (producers->keeps_frames ? frames : 0);
         tools->local = local & callbacks;
+        tools->legacy = legacy;
         tools->event = event;
         tools->group = group;
         tools->nargs = num_arguments(event);
@@ -650,19 +628,6 @@ call_callback(PyThreadState *tstate, PyObject *callback, PyObject **args,
                       nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
 }
 
-/* The first version of the API took NULL, too. */
-static PyObject *
-new_stop_iteration(PyObject *value)
-{
-    if (value == NULL) {
-        return PyObject_CallNoArgs(PyExc_StopIteration);
-    }
-    if (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopIteration)) {
-        return Py_NewRef(value);
-    }
-    return PyObject_CallOneArg(PyExc_StopIteration, value);
-}
-
 /* Return an int without making one, or NULL.  It is the thread's: there is no
    reference to give back.  No callback may be running.
 
@@ -704,30 +669,15 @@ new_number(PyThreadState *tstate, int number)
     return obj;
 }
 
-/* Have the activations that the thread keeps follow the event.  Return the
-   tools to be called, or -1 with an exception set on failure. */
-static Py_NO_INLINE int
-follow_event(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
-             int event, uint8_t tools)
-{
-    tools &= USER_TOOLS | legacy_tools(tstate->interp, event);
-    if (_PyForeignFrames_Fire(tstate, codelike, offset, lineno,
-                              activation_change(event),
-                              tools & LEGACY_TOOLS) < 0)
-    {
-        return -1;
-    }
-    return tools;
-}
-
-static Py_NO_INLINE void
+/* The tools of an event have been called while activations are kept. */
+static inline void
 end_followed_event(PyThreadState *tstate, int event, PyObject *codelike,
                    int err)
 {
-    _PyForeignFrames_OF(tstate)->of_event = 0;
     if (ends_activation(event, err)) {
         _PyForeignFrames_End(tstate, codelike);
     }
+    _PyForeignFrames_OF(tstate)->of_event = 0;
 }
 
 /* In the place of the third argument, which LINE does not have.  So all that
@@ -738,19 +688,24 @@ line_as_argument(int lineno)
     return (PyObject *)(intptr_t)lineno;
 }
 
-/* Call the tools of an event, of which there is one at least.  arg3 and arg4
-   are for the events that have them, line_as_argument() for LINE.  `what` is
-   made by what_to_call(). */
+static inline Py_ALWAYS_INLINE uint32_t
+what_to_call(uint8_t tools, int event)
+{
+    return (uint32_t)event << 8 | tools;
+}
+
+/* Call the callbacks of an event.  arg3 and arg4 are for the events that have
+   them, line_as_argument() for LINE.  `what` is made by what_to_call(). */
 static Py_NO_INLINE int
-call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
-           PyObject *arg3, PyObject *arg4, uint32_t what)
+call_callbacks(PyMonitoringState *state, PyObject *codelike, int offset,
+               PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     PyThreadState *tstate = _PyThreadState_GET();
     if (tstate->tracing) {
         return 0;
     }
     PyInterpreterState *interp = tstate->interp;
-    uint8_t tools = what & 0xff;
+    uint8_t tools = what & USER_TOOLS;
     int event = what >> 8;
     int lineno = 0;
     int number = offset;
@@ -768,7 +723,6 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     struct _Py_foreign_frames *frames = _PyForeignFrames_OF(tstate);
     PyObject *pending = tstate->current_exception;
     PyObject *made = NULL;
-    PyObject *stop = NULL;
     bool is_nested = *running_callback(tstate) != NULL;
     int old_what = tstate->what_event;
     int err = -1;
@@ -783,21 +737,9 @@ call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
             goto done;
         }
     }
-    if (event == PY_MONITORING_EVENT_STOP_ITERATION) {
-        stop = e.args[3] = new_stop_iteration(arg3);
-        if (stop == NULL) {
-            goto done;
-        }
-    }
     tstate->tracing++;
     tstate->what_event = _Py_FOREIGN_EVENT;
     err = 0;
-    if (interp->producers.keeps_frames) {
-        int followed = follow_event(tstate, codelike, offset, lineno, event,
-                                    tools);
-        tools = followed < 0 ? 0 : followed;
-        err = followed < 0 ? -1 : 0;
-    }
     record_event(tstate, codelike, offset, lineno);
     while (tools != 0) {
         int tool = most_significant_bit(tools);
@@ -837,14 +779,112 @@ done:
         frames->codelike = NULL;
     }
     Py_XDECREF(made);
-    Py_XDECREF(stop);
     return end_event(tstate, pending, err);
 }
 
-static inline Py_ALWAYS_INLINE uint32_t
-what_to_call(uint8_t tools, int event)
+/* Have the activations that the thread keeps follow an event, and call its
+   tools. */
+static Py_NO_INLINE int
+follow_event(PyMonitoringState *state, PyObject *codelike, int offset,
+             PyObject *arg3, PyObject *arg4, uint32_t what)
 {
-    return (uint32_t)event << 8 | tools;
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    int event = what >> 8;
+    bool is_line = event == PY_MONITORING_EVENT_LINE;
+    uint8_t legacy = what & tstate->interp->producers.events[event].legacy;
+    PyObject *pending = tstate->current_exception;
+    int old_what = tstate->what_event;
+    int err = -1;
+    tstate->current_exception = NULL;
+    if (*running_callback(tstate) != NULL
+        && _PyForeignFrames_KeepEvent(tstate) < 0)
+    {
+        goto done;
+    }
+    tstate->tracing++;
+    tstate->what_event = _Py_FOREIGN_EVENT;
+    PyFrameObject *frame = _PyForeignFrames_Follow(
+        tstate, codelike, offset, is_line ? (int)(intptr_t)arg3 : 0, event,
+        legacy);
+    err = tstate->current_exception != NULL ? -1 : 0;
+    if (frame != NULL) {
+        Py_INCREF(frame);
+        if (!is_line) {
+            err = _PyForeignFrames_CallLegacyTools(
+                tstate, frame, codelike, arg3, arg4,
+                what_to_call(legacy, event));
+        }
+        else if (tstate->c_tracefunc != NULL && frame->f_trace_lines) {
+            /* As for Python code.  It is the usual event. */
+            err = tstate->c_tracefunc(tstate->c_traceobj, frame, PyTrace_LINE,
+                                      Py_None);
+        }
+        Py_DECREF(frame);
+    }
+    tstate->what_event = old_what;
+    tstate->tracing--;
+done:
+    err = end_event(tstate, pending, err);
+    if (err == 0 && what & USER_TOOLS) {
+        return call_callbacks(state, codelike, offset, arg3, arg4, what);
+    }
+    end_followed_event(tstate, event, codelike, err);
+    return err;
+}
+
+static inline Py_ALWAYS_INLINE int
+call_or_follow(PyMonitoringState *state, PyObject *codelike, int offset,
+               PyObject *arg3, PyObject *arg4, uint32_t what)
+{
+    return _PyInterpreterState_GET()->producers.keeps_frames
+        ? follow_event(state, codelike, offset, arg3, arg4, what)
+        : call_callbacks(state, codelike, offset, arg3, arg4, what);
+}
+
+/* The first version of the API took NULL, too. */
+static PyObject *
+new_stop_iteration(PyObject *value)
+{
+    if (value == NULL) {
+        return PyObject_CallNoArgs(PyExc_StopIteration);
+    }
+    if (PyObject_TypeCheck(value, (PyTypeObject *)PyExc_StopIteration)) {
+        return Py_NewRef(value);
+    }
+    return PyObject_CallOneArg(PyExc_StopIteration, value);
+}
+
+/* Call the tools of STOP_ITERATION. */
+static Py_NO_INLINE int
+call_stop_tools(PyMonitoringState *state, PyObject *codelike, int offset,
+                PyObject *value, uint32_t what)
+{
+    PyThreadState *tstate = _PyThreadState_GET();
+    if (tstate->tracing) {
+        return 0;
+    }
+    PyObject *pending = tstate->current_exception;
+    tstate->current_exception = NULL;
+    PyObject *stop = new_stop_iteration(value);
+    int err = end_event(tstate, pending, stop == NULL ? -1 : 0);
+    if (stop != NULL) {
+        err = call_or_follow(state, codelike, offset, stop, NULL, what);
+        Py_DECREF(stop);
+    }
+    return err;
+}
+
+/* Call the tools of an event, of which there is one at least. */
+static Py_NO_INLINE int
+call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
+           PyObject *arg3, PyObject *arg4, uint32_t what)
+{
+    return what >> 8 == PY_MONITORING_EVENT_STOP_ITERATION
+        ? call_stop_tools(state, codelike, offset, arg3, what)
+        : call_or_follow(state, codelike, offset, arg3, arg4, what);
 }
 
 /* The only callback of an event did not simply return an object. */
@@ -1027,7 +1067,7 @@ refuse_event(PyMonitoringState *state, PyObject *codelike, int32_t offset,
     if (tools & event_tools->local) {
         tools &= ~event_tools->local | local_tools(interp, codelike, group);
     }
-    tools &= USER_TOOLS | legacy_tools(interp, event);
+    tools &= USER_TOOLS | event_tools->legacy;
     if (tools == 0 || tstate->tracing) {
         return 0;
     }

@@ -28,7 +28,6 @@ struct _Py_activation {
     PyFrameObject *below_frame;     /* the object of `below` */
     PyObject *globals;              /* what the producer says of them */
     PyObject *locals;
-    PyCodeAddressRange range;       /* of the frame's line table, read last */
     int offset;
     int lineno;                     /* of the last LINE event, or 0 */
     uint8_t legacy_tools;           /* that got 'call', and no 'return' yet */
@@ -51,6 +50,8 @@ struct _Py_foreign_frames {
     /* One more than the index of the activation of the event whose callback
        runs, if activations are kept and its own is known; otherwise 0. */
     Py_ssize_t of_event;
+    /* Of the event that a legacy tool is called for, borrowed. */
+    PyFrameObject *legacy_frame;
     /* Those of a frame that was made: (globals, builtins, __file__, __name__),
        or NULL. */
     PyObject *namespaces;
@@ -80,13 +81,36 @@ enum _Py_activation_change {
     _Py_ACTIVATION_ENDS,
 };
 
+static inline Py_ALWAYS_INLINE enum _Py_activation_change
+_PyForeignFrames_Change(int event)
+{
+    switch (event) {
+        case PY_MONITORING_EVENT_PY_START:
+        case PY_MONITORING_EVENT_PY_RESUME:
+        case PY_MONITORING_EVENT_PY_THROW:
+            return _Py_ACTIVATION_BEGINS;
+        case PY_MONITORING_EVENT_PY_RETURN:
+        case PY_MONITORING_EVENT_PY_YIELD:
+        case PY_MONITORING_EVENT_PY_UNWIND:
+            return _Py_ACTIVATION_ENDS;
+        default:
+            return _Py_ACTIVATION_GOES_ON;
+    }
+}
+
 /* An event is fired, and activations are kept: find or make its own, and drop
-   those that must have ended.  legacy_tools are the tools that get 'call' if
-   the activation begins.  Return -1 with an exception set on failure. */
-extern int _PyForeignFrames_Fire(PyThreadState *tstate, PyObject *codelike,
-                                 int offset, int lineno,
-                                 enum _Py_activation_change change,
-                                 uint8_t legacy_tools);
+   those that must have ended.  Return its frame, borrowed, if legacy tools are to
+   be called; NULL if not, or with an exception set on failure. */
+extern PyFrameObject *_PyForeignFrames_Follow(
+    PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
+    int event, uint8_t legacy_tools);
+
+/* Call legacy tools for an event but LINE, sys.settrace()'s function first.  arg3
+   and arg4 are those of its callbacks; `what` is the event << 8 and the tools.
+   No event may be let through. */
+extern int _PyForeignFrames_CallLegacyTools(
+    PyThreadState *tstate, PyFrameObject *frame, PyObject *codelike,
+    PyObject *arg3, PyObject *arg4, uint32_t what);
 
 /* An event that ends an activation has been fired: drop it. */
 extern void _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike);
@@ -105,10 +129,6 @@ extern void _PyForeignFrames_DropUnused(PyInterpreterState *interp);
 
 /* Keep the activation of the event whose callback runs. */
 extern int _PyForeignFrames_KeepEvent(PyThreadState *tstate);
-
-/* Return the frame of the event whose callback runs, borrowed, or NULL with an
-   exception set. */
-extern PyFrameObject *_PyForeignFrames_OfEvent(PyThreadState *tstate);
 
 /* Whether the thread may see a foreign frame, and one that called the frame: to
    be asked before the three functions below, so that looks at Python code cost
@@ -134,6 +154,27 @@ extern PyObject *_PyForeignFrames_GetBackAttribute(PyFrameObject *frame);
    reference, or NULL without an exception if there is no frame. */
 extern PyFrameObject *_PyForeignFrames_GetFrame(PyThreadState *tstate,
                                                 int depth);
+
+/* Whether an interpreter's frame is foreign: a tuple with its namespaces is in
+   the place of its function. */
+#define _PyForeignFrames_IS_FOREIGN(FRAME)                                  \
+    ((FRAME)->owner == FRAME_OWNED_BY_FRAME_OBJECT                          \
+     && (FRAME)->f_funcobj != NULL && PyTuple_CheckExact((FRAME)->f_funcobj))
+
+/* A frame's line, if the code object says LINE, or -1, of its place. */
+#define _PyForeignFrames_LINE(FRAME, LINE)                                  \
+    ((LINE) < 0 && _PyForeignFrames_IS_FOREIGN(FRAME)                       \
+     ? _PyFrame_GetCode(FRAME)->co_firstlineno : (LINE))
+
+/* The index of a frame's code unit. */
+#define _PyForeignFrames_LASTI(FRAME)                                       \
+    (_PyForeignFrames_IS_FOREIGN((FRAME)->f_frame)                          \
+     ? _PyForeignFrames_GetUnit(FRAME)                                      \
+     : _PyInterpreterFrame_LASTI((FRAME)->f_frame))
+
+/* Return the index of the code unit of a foreign frame: that of its offset, if
+   that is one of the code object, and its location agrees with the line. */
+extern int _PyForeignFrames_GetUnit(PyFrameObject *frame);
 
 /* Return whether the frame is that of an activation that goes on. */
 extern bool _PyForeignFrames_IsRunning(PyThreadState *tstate,

@@ -24,6 +24,7 @@ struct _Py_event_tools {
     uint32_t owner;             /* _Py_codelikes_owner() */
     uint8_t called;             /* that have a callback, and the event on */
     uint8_t local;              /* those of them for some code-likes only */
+    uint8_t legacy;             /* those of them for sys.setprofile() and so on */
     uint8_t event;
     uint8_t group;              /* CALL for C_RETURN and C_RAISE */
     uint8_t nargs;              /* of its callbacks */
