@@ -1,5 +1,6 @@
 """The monitoring tests under GCC's sanitizers."""
 
+from functools import partial
 import os
 from pathlib import Path
 import shutil
@@ -15,9 +16,6 @@ ASAN_OPTIONS = "detect_leaks=0:allocator_may_return_null=1"
 # tests of the series need besides.
 TSAN_BASE = "Tools/tsan/suppressions_free_threading.txt"
 TSAN_OURS = Path(__file__).with_name("tsan_suppressions.txt")
-# What CPython writes to a frame that runs is read by other threads without a
-# lock, in its own functions: that needs suppressions first.
-FRAMES = ("frames", "frames_model", "debuggers")
 
 
 def check(name):
@@ -44,11 +42,12 @@ def test_addresses(build):
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
     tally = Tally(build)
-    for module in ("test_monitoring", *our_tests(build / "src")):
-        tally.regrtest(
-            f"asan-{module}", python, module, PYTHONMALLOC="malloc",
-            ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
-            UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1")
+    tally.at_once(
+        partial(tally.regrtest, f"asan-{module}", python, module,
+                PYTHONMALLOC="malloc",
+                ASAN_OPTIONS=f"{ASAN_OPTIONS}:log_path={reports}/address",
+                UBSAN_OPTIONS="halt_on_error=1:abort_on_error=1")
+        for module in ("test_monitoring", *our_tests(build / "src")))
     tally.no_reports(reports)
     return tally.finish()
 
@@ -64,8 +63,8 @@ def test_threads(build):
     suppressions.write_text((build / "src" / TSAN_BASE).read_text()
                             + TSAN_OURS.read_text())
     tally = Tally(build)
-    tally.unittest("tsan", python, "test.test_monitoring",
-                   *(f"test.{name}" for name in our_tests(build / "src")
-                     if not name.endswith(FRAMES)),
-                   TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
+    tally.at_once(
+        partial(tally.unittest, f"tsan-{module}", python, f"test.{module}",
+                TSAN_OPTIONS=f"history_size=7:suppressions={suppressions}")
+        for module in ("test_monitoring", *our_tests(build / "src")))
     return tally.finish()

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 import os
 import re
+from threading import Lock
 from xml.etree import ElementTree
 
 from series.common import print_tail, say, status_of
@@ -35,6 +37,14 @@ class Tally:
         self.logs.mkdir(parents=True, exist_ok=True)
         self.passed = 0
         self.failed = 0
+        self.adding = Lock()
+
+    def at_once(self, runs):
+        """Call functions that run tests, as many at a time as there are
+        processors."""
+        with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
+            for future in [executor.submit(run) for run in runs]:
+                future.result()
 
     def run(self, name, command, read, **environment):
         """Run tests and add what read(log, status) makes of them."""
@@ -59,19 +69,13 @@ class Tally:
                  **environment)
 
     def leak_tests(self, python, modules):
-        """Look for reference leaks in test modules, in as many at a time as
-        there are processors; each module counts as a test."""
-        def run(module):
-            name = f"leaks-{module}"
-            log = self.logs / f"{name}.log"
-            status = status_of([python, "-m", "test", "-R", "3:3", "--timeout",
-                                "900", module], log)
-            failed = [f"{name}: exit status {status}"] if status else []
-            return name, Outcome(1 - len(failed), 0, failed), log
-
-        with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
-            for outcome in executor.map(run, modules):
-                self.add(*outcome)
+        """Look for reference leaks in test modules; each counts as a test."""
+        self.at_once(
+            partial(self.run, f"leaks-{module}",
+                    [python, "-m", "test", "-R", "3:3", "--timeout", "900",
+                     module],
+                    lambda _, status: Outcome(0 if status else 1, 0, []))
+            for module in modules)
 
     def unittest(self, name, python, *arguments, **environment):
         """Run test modules with unittest."""
@@ -87,15 +91,16 @@ class Tally:
 
     def add(self, name, outcome, log):
         """Add an outcome and print it."""
-        self.passed += outcome.passed
-        self.failed += len(outcome.failed)
         skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
-        say("tests", f"{name}: {outcome.passed} passed, "
-                     f"{len(outcome.failed)} failed{skipped}")
-        if outcome.failed:
-            print_tail(log)
-        for title in outcome.failed:
-            say("FAILED", f"{title} ({log})")
+        with self.adding:
+            self.passed += outcome.passed
+            self.failed += len(outcome.failed)
+            say("tests", f"{name}: {outcome.passed} passed, "
+                         f"{len(outcome.failed)} failed{skipped}")
+            if outcome.failed:
+                print_tail(log)
+            for title in outcome.failed:
+                say("FAILED", f"{title} ({log})")
 
     def finish(self):
         """Print the total and return it as an exit status."""
