@@ -54,30 +54,20 @@ def check_globals(series, build, copy, python):
     """Check that the C files of the series have no new global variable.
 
     The whole of CPython can be analysed only where the headers of every
-    library that a module may use are installed.
+    library that a module may use are installed; its own headers say what types
+    are.
     """
-    shutil.copy(build / "debug/pyconfig.h", copy / "src")
-    files = sorted({analysed_file(path, copy / "src")
-                    for path in series.touched()} - {None})
+    source = copy / "src"
+    shutil.copy(build / "debug/pyconfig.h", source)
+    headers = sorted(path.relative_to(source).as_posix()
+                     for folder in ("Include", "Include/internal")
+                     for path in (source / folder).glob("*.h"))
+    files = sorted(path for path in series.touched()
+                   if re.match(r"(Modules|Objects|Parser|Python)/.*\.c$", path))
     builder.run_logged([str(python), "Tools/c-analyzer/check-c-globals.py",
-                        "--format", "summary", *files],
-                       copy / "src", "check-c-globals")
+                        "--format", "summary", *headers, *files],
+                       source, "check-c-globals")
     say("checked", f"no new global variable in {', '.join(files)}")
-
-
-def analysed_file(path, source):
-    """Return the file through which the analyser sees a file, or None.
-
-    A header in Include/cpython/ cannot be read on its own; it is part of the
-    one of the same name above it, or of Python.h.
-    """
-    if re.match(r"(Modules|Objects|Parser|Python)/.*\.c$|"
-                r"Include/(internal/)?[^/]*\.h$", path):
-        return path
-    if re.match(r"Include/cpython/[^/]*\.h$", path):
-        above = path.replace("cpython/", "")
-        return above if (source / above).is_file() else "Include/Python.h"
-    return None
 
 
 def check_prefixes(series, base, build):
