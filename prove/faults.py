@@ -5,19 +5,17 @@ from collections import namedtuple
 # Only the sources use the functions in the header.
 SOURCES = ("Python/instrumentation.c", "Python/codelikes.c")
 HEADER = "Include/internal/pycore_codelikes.h"
-# The events of the model test have no locations and no frames: these have
-# tests of their own.
+# The events of the model test have no locations and no frames: what is in these
+# files has tests of its own, and so have all FRAME_FAULTS.
 LOCATIONS = "Python/codelocations.c"
 FRAMES = "Python/foreignframes.c"
-FRAME_FUNCTIONS = {"ends_activation", "frames_follow", "keep_frames",
-                   "legacy_tools", "_PyMonitoring_SetFrameNamespaces"}
 FILES = (*SOURCES, HEADER, LOCATIONS, FRAMES)
 
 # The promise that is broken, the function it is kept in, the text that occurs
 # once there and what stands in its place.  White space in the text may differ.
 Fault = namedtuple("Fault", "title function old new")
 
-FAULTS = tuple(Fault(*fault) for fault in (
+EVENT_FAULTS = tuple(Fault(*fault) for fault in (
     # Exceptions.
     ("an error carries the pending exception",
      "chain_pending_exception", "PyException_SetContext(link, pending);",
@@ -37,7 +35,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "call_only_callback", "tstate->current_exception = pending;",
      "Py_XDECREF(pending);"),
     ("callbacks run with no exception set",
-     "call_tools", "tstate->current_exception = NULL;", ""),
+     "call_callbacks", "tstate->current_exception = NULL;", ""),
     ("an only callback runs with no exception set",
      "call_only_callback", "tstate->current_exception = NULL;", ""),
     ("nor does one of two arguments run with one set",
@@ -47,8 +45,8 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "update_producers_unlocked", "event == PY_MONITORING_EVENT_INSTRUCTION",
      "0"),
     ("C_RETURN and C_RAISE are on where CALL is",
-     "update_producers_unlocked", "interp->monitors.tools[group]",
-     "interp->monitors.tools[event]"),
+     "update_producers_unlocked",
+     "on = interp->monitors.tools[group]", "on = interp->monitors.tools[event]"),
     ("C_RETURN and C_RAISE are local where CALL is",
      "update_producers_unlocked", "PY_MONITORING_IS_INSTRUMENTED_EVENT(group)",
      "PY_MONITORING_IS_INSTRUMENTED_EVENT(event)"),
@@ -125,25 +123,25 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "Py_XDECREF(pending);"),
     # Calling callbacks.
     ("no re-entry",
-     "call_tools", "if (tstate->tracing) {", "if (0) {"),
+     "call_callbacks", "if (tstate->tracing) {", "if (0) {"),
     ("what_event is restored",
-     "call_tools", "tstate->what_event = old_what;",
+     "call_callbacks", "tstate->what_event = old_what;",
      "tstate->what_event = NO_EVENT;"),
     ("an only callback is for where no other runs",
      "call_only_callback", "tstate->what_event != NO_EVENT ||", ""),
     ("no f_lineno can be set",
-     "call_tools", "tstate->what_event = _Py_FOREIGN_EVENT;", ""),
+     "call_callbacks", "tstate->what_event = _Py_FOREIGN_EVENT;", ""),
     ("tracing is restored where an only callback raises",
      "end_only_callback", "tstate->tracing--;", ""),
     ("tools are called in the interpreter's order",
-     "call_tools", "int tool = most_significant_bit(tools);",
+     "call_callbacks", "int tool = most_significant_bit(tools);",
      "int tool = __builtin_ctz(tools);"),
     ("a callback that was removed meanwhile is not called",
-     "call_tools", "if (callback == NULL) {", "if (0) {"),
+     "call_callbacks", "if (callback == NULL) {", "if (0) {"),
     ("an error of a callback is the event's",
      "take_result", "return -1;", "PyErr_Clear(); return 0;"),
     ("the first callback that raises ends the event",
-     "call_tools", "while (tools != 0 && err == 0)", "while (tools != 0)"),
+     "call_callbacks", "tools = err < 0 ? 0 : tools;", ""),
     ("a result is released",
      "call_only_callback", "Py_DECREF(res);", ""),
     ("a StopIteration is reported as it is",
@@ -158,7 +156,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "return PyObject_CallOneArg(PyExc_StopIteration, value);",
      "return PyObject_CallObject(PyExc_StopIteration, value);"),
     ("the value of StopIteration is released",
-     "call_tools", "Py_XDECREF(stop);", ""),
+     "call_stop_tools", "Py_DECREF(stop);", ""),
     # Callbacks that are replaced.
     ("a callback that is replaced lives while it runs",
      "_PyMonitoring_RegisterCallback", "keep_running_callback(is, callback);",
@@ -168,10 +166,10 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("what a thread releases is marked",
      "keep_running_callback", "| REPLACED", ""),
     ("a callback within another does not stand for it",
-     "call_tools", "bool is_nested = *running_callback(tstate) != NULL;",
+     "call_callbacks", "bool is_nested = *running_callback(tstate) != NULL;",
      "bool is_nested = false;"),
     ("a callback that returned runs no more",
-     "end_only_callback", "leave_callback(tstate, e, err);", ""),
+     "end_only_callback", "leave_callback(tstate, e, true, err);", ""),
     # Numbers.
     ("a number that is kept does not change",
      "ready_number", "|| !_PyObject_IsUniquelyReferenced(last)", ""),
@@ -182,7 +180,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("a number that callbacks still get is not replaced",
      "new_number", "&& *running_callback(tstate) == NULL", ""),
     ("a number is released",
-     "call_tools", "Py_XDECREF(made);", ""),
+     "call_callbacks", "Py_XDECREF(made);", ""),
     # What is fired.
     ("negative offsets are errors",
      "fire", "offset < 0 ||", ""),
@@ -421,6 +419,9 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "location_of_object", '"co_location"', '"co_"'),
     ("code that knows its first line alone is code",
      "location_of_object", '"co_firstlineno"', '"co_"'),
+))
+
+FRAME_FAULTS = tuple(Fault(*fault) for fault in (
     # Which activations there are.
     ("an activation ends with the frame that called it",
      "is_alive", "a->below_frame->f_frame == a->below", "1"),
@@ -433,14 +434,14 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("a legacy tool that got 'call' gets 'return'",
      "drop", "a.legacy_tools != 0", "0"),
     ("and gets it once",
-     "_PyForeignFrames_Fire", "a->legacy_tools = 0;", ""),
+     "follow", "a->legacy_tools = 0;", ""),
     ("activations that do not end are no more than frames may be",
      "reserve",
      "num_called > tstate->interp->ceval.recursion_limit", "0"),
     ("what foreign code called has ended when it has an event",
-     "_PyForeignFrames_Fire", "if (newest == i)", "if (i >= 0)"),
+     "select_activation", "if (newest == i)", "if (i >= 0)"),
     ("what was seen to begin is younger than what was not",
-     "_PyForeignFrames_Fire", "i < 0 && change == _Py_ACTIVATION_ENDS",
+     "select_activation", "i < 0 && change == _Py_ACTIVATION_ENDS",
      "i < 0"),
     ("all that Python code called has ended when it runs",
      "_PyForeignFrames_DropCalled",
@@ -458,7 +459,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("activations are kept from the first look on",
      "keep_frames", "interp->producers.keeps_frames = true;", ";"),
     ("so that is known",
-     "find_of_event", "| _Py_CALLBACK_LOOKED", ""),
+     "tag_callback", "| _Py_CALLBACK_LOOKED", ""),
     # What is seen of them.
     ("a frame has the frame that called it",
      "get_frame", "frame->f_back = (PyFrameObject *)Py_XNewRef(back);", ""),
@@ -469,21 +470,25 @@ FAULTS = tuple(Fault(*fault) for fault in (
     ("a frame has the code object of its code-like each time",
      "get_code", "_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))", "0"),
     ("an offset of another line than LINE said is not shown",
-     "find_unit", "*is_exact = *lineno == 0 || *lineno == line;",
-     "*is_exact = true;"),
+     "_PyForeignFrames_GetUnit",
+     "lineno == 0 || line < 0 || line == lineno", "1"),
     ("the frame is where the last event was",
      "move", "a->offset = offset;", ""),
     ("a trace function that does not want a call is left alone",
-     "_PyForeignFrames_OfEvent",
+     "follow",
      "&& !activation_at(frames, i)->is_traced", ""),
     ("a debugger that comes in the middle stops in foreign code",
-     "_PyForeignFrames_OfEvent",
+     "follow",
      "frame->f_trace = Py_XNewRef(frame->f_back->f_trace);", ";"),
     ("a frame that runs is not cleared",
      "_PyForeignFrames_IsRunning",
      "return is_alive(activation_at(frames, i));", "return false;"),
     ("jumps are not passed to legacy tools",
-     "legacy_tools", "event == PY_MONITORING_EVENT_JUMP", "0"),
+     "update_producers_unlocked", "event == PY_MONITORING_EVENT_JUMP", "0"),
+    ("no event of what a legacy tool calls",
+     "follow_event", "if (tstate->tracing) {", "if (0) {"),
+    ("LINE is not passed where a trace function wants none",
+     "follow_event", "&& frame->f_trace_lines", ""),
     ("what a debugger writes is not written to the producer's variables",
      "set_locals", "type, own, locals, NULL", "type, locals, NULL"),
     ("variables are a mapping",
@@ -493,6 +498,7 @@ FAULTS = tuple(Fault(*fault) for fault in (
      "_PyForeignFrames_AddTraceback", "PyErr_SetRaisedException(exc);",
      "PyErr_Clear(); PyErr_SetNone(PyExc_KeyError); Py_DECREF(exc);"),
     ("columns are shown where the line is that of the offset",
-     "make_traceback_frame",
-     "(*lineno == 0 || *lineno == location.lineno)", "1"),
+     "make_traceback_frame", "&& *lineno == location.lineno", ""),
 ))
+
+FAULTS = EVENT_FAULTS + FRAME_FAULTS

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 
-from prove.faults import (FAULTS, FILES, FRAME_FUNCTIONS, FRAMES, HEADER,
+from prove.faults import (FAULTS, FILES, FRAME_FAULTS, FRAMES, HEADER,
                           LOCATIONS, SOURCES)
 from series import diffs
 from series.common import SeriesError, clean_environment, say
@@ -45,10 +45,8 @@ def seed_faults(build):
         text = sources[name]
         copy = copies.get()
         write_source(copy, name, text[:start] + fault.new + text[end:])
-        if fault.function in FRAME_FUNCTIONS:
-            outcome, found = try_tests(copy, FRAMES)
-        else:
-            outcome, found = try_tests(copy, name)
+        outcome, found = try_tests(
+            copy, FRAMES if fault in FRAME_FAULTS else name)
         write_source(copy, name, text)
         copies.put(copy)
         return outcome, found

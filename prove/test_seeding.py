@@ -8,6 +8,7 @@ from unittest import mock
 
 from prove import faults, seeding
 from series.common import SeriesError
+from series.workspace import build_folder
 
 SOURCE = """\
 static int
@@ -36,6 +37,13 @@ class TestPlaces(unittest.TestCase):
                 faults.Fault(*fault, "") for fault in found]):
             return [SOURCE[start:end] for _, start, end
                     in seeding.find_places({"file.c": SOURCE})]
+
+    def test_faults_have_places(self):
+        """make faults needs too long for CI."""
+        source = build_folder() / "src"
+        places = seeding.find_places(
+            {name: (source / name).read_text() for name in faults.FILES})
+        self.assertEqual(len(places), len(faults.FAULTS))
 
     def test_white_space(self):
         self.assertEqual(self.find(("x", "wanted", "if(a == b)")),
