@@ -1223,6 +1223,24 @@ class TestTracers(TwinTestCase):
         self.assertIsNone(sys.gettrace())
         self.assertEqual(seen, [("call", "plain")])
 
+    def test_tracer_that_runs_a_producer(self):
+        inner = foreign(Template("inner", 1), line=1)
+
+        def tracer(frame, event, arg):
+            if frame.f_code.co_filename == FILENAME:
+                seen.append((frame.f_code.co_name, event))
+                inner()
+            return tracer
+
+        outer = foreign(Template("outer", 1), line=1)
+        for setter, events in ((sys.settrace, ["call", "line", "return"]),
+                               (sys.setprofile, ["call", "return"])):
+            seen = []
+            setter(tracer)
+            outer()
+            setter(None)
+            self.assertEqual(seen, [("outer", event) for event in events])
+
     def test_jumps(self):
         # What sys.settrace() does for them is about bytecode.
         def tracer(frame, event, arg):
