@@ -5,6 +5,7 @@
 #include "pycore_code.h"          // _PyCode_InitAddressRange()
 #include "pycore_codelikes.h"     // _Py_codelike_get_code()
 #include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
+#include "pycore_dict.h"          // _PyDictKeys_StringLookup()
 #include "pycore_foreignframes.h"
 #include "pycore_frame.h"         // _PyInterpreterFrame
 #include "pycore_interp.h"        // PyInterpreterState.ceval
@@ -240,6 +241,30 @@ make_namespaces(PyThreadState *tstate, PyObject *globals)
     return builtins == NULL ? NULL : PyTuple_Pack(2, globals, builtins);
 }
 
+/* Find __name__ in the globals of Python code, a new reference or NULL.  Where
+   it was found last is kept, as LOAD_GLOBAL does.  Return -1 with an exception
+   set on failure. */
+static int
+find_name(PyThreadState *tstate, PyObject *globals, PyObject **name)
+{
+#ifndef Py_GIL_DISABLED
+    foreign_frames *frames = frames_of(tstate);
+    PyDictKeysObject *keys = ((PyDictObject *)globals)->ma_keys;
+    if (frames->keys_version != 0 && frames->keys_version == keys->dk_version)
+    {
+        *name = Py_XNewRef(
+            DK_UNICODE_ENTRIES(keys)[frames->name_index].me_value);
+        return 0;
+    }
+    if (keys->dk_kind == DICT_KEYS_UNICODE) {
+        frames->name_index = _PyDictKeys_StringLookup(keys, &_Py_ID(__name__));
+        frames->keys_version = frames->name_index < 0 ? 0
+            : _PyDictKeys_GetVersionForCurrentState(tstate->interp, keys);
+    }
+#endif
+    return PyDict_GetItemRef(globals, &_Py_ID(__name__), name);
+}
+
 /* Return the namespaces of a frame for which the producer has none, a new
    reference.  The thread keeps the last ones for further frames of that file,
    unless somebody added a name. */
@@ -251,9 +276,7 @@ get_namespaces(PyThreadState *tstate, PyObject *filename,
     PyObject *builtins = below != NULL ? below->f_builtins
                                        : _PyEval_GetBuiltins(tstate);
     PyObject *name = NULL;
-    if (below != NULL
-        && PyDict_GetItemRef(below->f_globals, &_Py_ID(__name__), &name) < 0)
-    {
+    if (below != NULL && find_name(tstate, below->f_globals, &name) < 0) {
         return NULL;
     }
     PyObject *kept = frames->namespaces;
@@ -339,11 +362,20 @@ set_globals(PyFrameObject *frame, PyObject *globals)
     return 0;
 }
 
+/* Make a frame object for a code-like that has the code object. */
 static PyFrameObject *
-new_frame(PyCodeObject *code, PyObject *namespaces)
+make_frame(PyThreadState *tstate, PyCodeObject *code,
+           _PyInterpreterFrame *below, PyObject *globals, PyObject *locals)
 {
+    PyObject *namespaces = globals != NULL
+        ? make_namespaces(tstate, globals)
+        : get_namespaces(tstate, code->co_filename, below);
+    if (namespaces == NULL) {
+        return NULL;
+    }
     PyFrameObject *obj = _PyFrame_New_NoTrack(code);
     if (obj == NULL) {
+        Py_DECREF(namespaces);
         return NULL;
     }
     _PyInterpreterFrame *frame = (_PyInterpreterFrame *)obj->_f_frame_data;
@@ -352,39 +384,15 @@ new_frame(PyCodeObject *code, PyObject *namespaces)
         .func_builtins = PyTuple_GET_ITEM(namespaces, 1),
     };
     _PyFrame_Initialize(frame, &func, NULL, code, 0);
-    frame->f_funcobj = Py_NewRef(namespaces);
+    frame->f_funcobj = namespaces;
     frame->previous = NULL;
     frame->owner = FRAME_OWNED_BY_FRAME_OBJECT;
     obj->f_frame = frame;
     _PyObject_GC_TRACK(obj);
+    if (locals != NULL && set_locals(obj, locals) < 0) {
+        Py_CLEAR(obj);
+    }
     return obj;
-}
-
-/* Make a frame object for a code-like, or its code object if that is given. */
-static PyFrameObject *
-make_frame(PyThreadState *tstate, PyObject *codelike, PyObject *code,
-           _PyInterpreterFrame *below, PyObject *globals, PyObject *locals)
-{
-    PyFrameObject *frame = NULL;
-    PyObject *namespaces = NULL;
-    code = code != NULL ? Py_NewRef(code) : get_code(tstate, codelike);
-    if (code == NULL) {
-        goto done;
-    }
-    namespaces = globals != NULL
-        ? make_namespaces(tstate, globals)
-        : get_namespaces(tstate, ((PyCodeObject *)code)->co_filename, below);
-    if (namespaces == NULL) {
-        goto done;
-    }
-    frame = new_frame((PyCodeObject *)code, namespaces);
-    if (frame != NULL && locals != NULL && set_locals(frame, locals) < 0) {
-        Py_CLEAR(frame);
-    }
-done:
-    Py_XDECREF(namespaces);
-    Py_XDECREF(code);
-    return frame;
 }
 
 /* ------ Activations ------ */
@@ -621,11 +629,14 @@ enter(PyThreadState *tstate, _PyInterpreterFrame *below, PyObject *codelike)
 static PyFrameObject *
 make_activation_frame(PyThreadState *tstate, activation *a)
 {
+    _PyInterpreterFrame *below = a->below;
     PyObject *codelike = Py_NewRef(a->codelike);
     PyObject *globals = Py_XNewRef(a->globals);
     PyObject *locals = Py_XNewRef(a->locals);
-    PyFrameObject *frame = make_frame(tstate, codelike, NULL, a->below,
-                                      globals, locals);
+    PyObject *code = get_code(tstate, codelike);
+    PyFrameObject *frame = code == NULL ? NULL
+        : make_frame(tstate, (PyCodeObject *)code, below, globals, locals);
+    Py_XDECREF(code);
     Py_XDECREF(locals);
     Py_XDECREF(globals);
     Py_DECREF(codelike);
@@ -1112,21 +1123,23 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
     return err;
 }
 
-/* Return the frame of a traceback entry, a new reference, and what the entry
-   says of the place: a lineno of 0 stands for the line that the code object has
-   there. */
-static PyFrameObject *
-make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
-                     int *lasti, int *lineno)
+static bool
+has_place(PyObject *code, int offset, int lineno)
 {
-    _PyInterpreterFrame *below = innermost_frame(tstate);
-    PyObject *filename = NULL, *code = NULL;
-    PyFrameObject *frame = NULL;
+    return has_unit((PyCodeObject *)code, offset)
+        && (lineno == 0
+            || PyCode_Addr2Line((PyCodeObject *)code, offset) == lineno);
+}
+
+/* Return the code object of a code-like that is none for a traceback entry, a
+   new reference; or another one that has the place, which becomes that. */
+static PyObject *
+get_traceback_code(PyThreadState *tstate, PyObject *codelike, int *offset,
+                   int *lineno, bool *is_own)
+{
+    PyObject *filename = NULL;
     PyCodeLocation location = {-1, -1, -1, -1};
-    if (!PyCode_Check(codelike)
-        && _PyCodeLike_GetLocation(codelike, offset, &filename,
-                                   &location) < 0)
-    {
+    if (_PyCodeLike_GetLocation(codelike, *offset, &filename, &location) < 0) {
         /* The offset means something else to this producer. */
         PyErr_Clear();
         location = (PyCodeLocation){-1, -1, -1, -1};
@@ -1136,85 +1149,91 @@ make_traceback_frame(PyThreadState *tstate, PyObject *codelike, int offset,
     }
     bool has_columns = location.col_offset >= 0
                        && *lineno == location.lineno;
-    code = get_code(tstate, codelike);
-    if (code == NULL) {
-        goto done;
-    }
-    /* What was run till here can have dropped any. */
-    foreign_frames *frames = current_frames(tstate);
-    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
-                               codelike);
-    bool is_exact = has_unit((PyCodeObject *)code, offset)
-        && (*lineno == 0
-            || PyCode_Addr2Line((PyCodeObject *)code, offset) == *lineno);
-    if (filename != NULL
-        && ((has_columns && !is_exact)
+    PyObject *code = get_code(tstate, codelike);
+    if (code != NULL && filename != NULL
+        && ((has_columns && !has_place(code, *offset, *lineno))
             || PyUnicode_Compare(filename,
                                  ((PyCodeObject *)code)->co_filename) != 0))
     {
-        /* The code object has no such place. */
         if (!has_columns) {
             int line = *lineno == 0 ? -1 : *lineno;
             location = (PyCodeLocation){line, line, -1, -1};
         }
         Py_SETREF(code, make_code(codelike, filename, &location));
-        if (code == NULL) {
-            goto done;
-        }
-        offset = 0;
-        is_exact = true;
-        i = -1;
+        *offset = 0;
+        *is_own = false;
     }
-    *lasti = is_exact ? offset : -1;
-    if (i >= 0) {
+    Py_XDECREF(filename);
+    return code;
+}
+
+/* Return the traceback of an exception with one more entry, a new reference. */
+static PyObject *
+make_traceback(PyThreadState *tstate, PyObject *exc, PyObject *codelike,
+               int offset, int lineno)
+{
+    _PyInterpreterFrame *below = innermost_frame(tstate);
+    bool is_own = true;
+    PyObject *code = PyCode_Check(codelike) ? get_code(tstate, codelike)
+        : get_traceback_code(tstate, codelike, &offset, &lineno, &is_own);
+    if (code == NULL) {
+        return NULL;
+    }
+    /* What was run till here can have dropped any. */
+    foreign_frames *frames = current_frames(tstate);
+    Py_ssize_t i = find_newest(frames, frames->num_activations, below,
+                               codelike);
+    PyFrameObject *frame = NULL;
+    PyObject *tb = NULL;
+    if (is_own && i >= 0) {
         activation_at(frames, i)->offset = offset;
         frame = (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
+        if (frame == NULL && PyErr_Occurred()) {
+            goto done;
+        }
     }
-    if (frame == NULL && !PyErr_Occurred()) {
-        frame = make_frame(tstate, codelike, code, below, NULL, NULL);
+    if (frame == NULL) {
+        frame = make_frame(tstate, (PyCodeObject *)code, below, NULL, NULL);
+        if (frame == NULL) {
+            goto done;
+        }
     }
-    if (frame != NULL) {
-        set_place(frame, offset, *lineno);
+    set_place(frame, offset, lineno);
+    tb = _PyTraceBack_FromFrame(((PyBaseExceptionObject *)exc)->traceback,
+                                frame);
+    Py_DECREF(frame);
+    if (tb != NULL) {
+        /* That of the code object is worked out when it is asked for. */
+        ((PyTracebackObject *)tb)->tb_lineno = lineno == 0 ? -1 : lineno;
+        ((PyTracebackObject *)tb)->tb_lasti =
+            has_place(code, offset, lineno) ? offset : -1;
     }
 done:
-    Py_XDECREF(code);
-    Py_XDECREF(filename);
-    return frame;
+    Py_DECREF(code);
+    return tb;
 }
 
 int
 _PyForeignFrames_AddTraceback(PyThreadState *tstate, PyObject *codelike,
                               int offset, int lineno)
 {
-    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *exc = tstate->current_exception;
     if (exc == NULL) {
         PyErr_SetString(PyExc_SystemError,
                         "PyMonitoring_AddTraceback() needs an exception that "
                         "is set");
         return -1;
     }
-    int err = -1;
-    int lasti;
-    lineno = Py_MAX(lineno, 0);
+    tstate->current_exception = NULL;
     int what = stop_events(tstate);
-    PyFrameObject *frame = make_traceback_frame(tstate, codelike, offset,
-                                                &lasti, &lineno);
+    PyObject *tb = make_traceback(tstate, exc, codelike, offset,
+                                  Py_MAX(lineno, 0));
     allow_events(tstate, what);
-    if (frame == NULL) {
-        goto done;
-    }
-    PyObject **old = &((PyBaseExceptionObject *)exc)->traceback;
-    PyObject *tb = _PyTraceBack_FromFrame(*old, frame);
-    Py_DECREF(frame);
     if (tb == NULL) {
-        goto done;
+        PyErr_SetRaisedException(exc);
+        return -1;
     }
-    ((PyTracebackObject *)tb)->tb_lasti = lasti;
-    ((PyTracebackObject *)tb)->tb_lineno = lineno == 0 ? -1 : lineno;
-    Py_XSETREF(*old, tb);
-    err = 0;
-done:
-    /* Drops what went wrong. */
-    PyErr_SetRaisedException(exc);
-    return err;
+    tstate->current_exception = exc;
+    Py_XSETREF(((PyBaseExceptionObject *)exc)->traceback, tb);
+    return 0;
 }

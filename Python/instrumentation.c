@@ -835,9 +835,11 @@ done:
     return err;
 }
 
-static inline Py_ALWAYS_INLINE int
-call_or_follow(PyMonitoringState *state, PyObject *codelike, int offset,
-               PyObject *arg3, PyObject *arg4, uint32_t what)
+/* Call the tools of an event, of which there is one at least: for STOP_ITERATION
+   by call_stop_tools(). */
+static Py_NO_INLINE int
+call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
+           PyObject *arg3, PyObject *arg4, uint32_t what)
 {
     return _PyInterpreterState_GET()->producers.keeps_frames
         ? follow_event(state, codelike, offset, arg3, arg4, what)
@@ -871,20 +873,10 @@ call_stop_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     PyObject *stop = new_stop_iteration(value);
     int err = end_event(tstate, pending, stop == NULL ? -1 : 0);
     if (stop != NULL) {
-        err = call_or_follow(state, codelike, offset, stop, NULL, what);
+        err = call_tools(state, codelike, offset, stop, NULL, what);
         Py_DECREF(stop);
     }
     return err;
-}
-
-/* Call the tools of an event, of which there is one at least. */
-static Py_NO_INLINE int
-call_tools(PyMonitoringState *state, PyObject *codelike, int offset,
-           PyObject *arg3, PyObject *arg4, uint32_t what)
-{
-    return what >> 8 == PY_MONITORING_EVENT_STOP_ITERATION
-        ? call_stop_tools(state, codelike, offset, arg3, what)
-        : call_or_follow(state, codelike, offset, arg3, arg4, what);
 }
 
 /* The only callback of an event did not simply return an object. */
@@ -1036,8 +1028,12 @@ call_local_tools(PyMonitoringState *state, PyObject *codelike, int offset,
     const struct _Py_event_tools *tools = &interp->producers.events[what >> 8];
     what &= ~(uint32_t)tools->local
             | local_tools(interp, codelike, tools->group);
-    return (what & 0xff) == 0
-           ? 0 : call_tools(state, codelike, offset, arg3, arg4, what);
+    if ((what & 0xff) == 0) {
+        return 0;
+    }
+    return what >> 8 == PY_MONITORING_EVENT_STOP_ITERATION
+           ? call_stop_tools(state, codelike, offset, arg3, what)
+           : call_tools(state, codelike, offset, arg3, arg4, what);
 }
 
 static bool
@@ -1179,6 +1175,10 @@ fire(PyMonitoringState *state, int event, PyObject *codelike, int32_t offset,
         if (tools == 0) {
             return 0;
         }
+    }
+    if (event == PY_MONITORING_EVENT_STOP_ITERATION) {
+        return call_stop_tools(state, codelike, kept_offset, arg3,
+                               what_to_call(tools, event));
     }
     return call_tools(state, codelike, kept_offset,
                       is_line ? line_as_argument(lineno) : arg3, arg4,

@@ -58,6 +58,9 @@ struct _Py_foreign_frames {
     /* The callback for an event of foreign code that runs, or NULL.  Its lowest
        bits are tags, _Py_CALLBACK_LOOKED and one of the owner's. */
     PyObject *running_callback;
+    /* Where __name__ was found last: in keys of that version, unless 0. */
+    Py_ssize_t name_index;
+    uint32_t keys_version;
     /* The event whose callback runs, or ran last.  The code-like is borrowed
        from the producer, and NULL if there is no such event. */
     PyObject *codelike;
@@ -84,18 +87,14 @@ enum _Py_activation_change {
 static inline Py_ALWAYS_INLINE enum _Py_activation_change
 _PyForeignFrames_Change(int event)
 {
-    switch (event) {
-        case PY_MONITORING_EVENT_PY_START:
-        case PY_MONITORING_EVENT_PY_RESUME:
-        case PY_MONITORING_EVENT_PY_THROW:
-            return _Py_ACTIVATION_BEGINS;
-        case PY_MONITORING_EVENT_PY_RETURN:
-        case PY_MONITORING_EVENT_PY_YIELD:
-        case PY_MONITORING_EVENT_PY_UNWIND:
-            return _Py_ACTIVATION_ENDS;
-        default:
-            return _Py_ACTIVATION_GOES_ON;
-    }
+    return (1 << event) & (1 << PY_MONITORING_EVENT_PY_START
+                           | 1 << PY_MONITORING_EVENT_PY_RESUME
+                           | 1 << PY_MONITORING_EVENT_PY_THROW)
+           ? _Py_ACTIVATION_BEGINS
+        : (1 << event) & (1 << PY_MONITORING_EVENT_PY_RETURN
+                          | 1 << PY_MONITORING_EVENT_PY_YIELD
+                          | 1 << PY_MONITORING_EVENT_PY_UNWIND)
+           ? _Py_ACTIVATION_ENDS : _Py_ACTIVATION_GOES_ON;
 }
 
 /* An event is fired, and activations are kept: find or make its own, and drop
