@@ -737,7 +737,7 @@ find_or_enter(PyThreadState *tstate, _PyInterpreterFrame *below,
    event ends one that is not kept. */
 static Py_NO_INLINE Py_ssize_t
 select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
-                  PyObject *codelike, enum _Py_activation_change change)
+                  PyObject *codelike, int event)
 {
     foreign_frames *frames = frames_of(tstate);
     while (frames->num_activations > 0
@@ -748,10 +748,10 @@ select_activation(PyThreadState *tstate, _PyInterpreterFrame *below,
         }
     }
     Py_ssize_t i = -1;
-    while (change != _Py_ACTIVATION_BEGINS) {
+    while (!_PyForeignFrames_BEGINS(event)) {
         Py_ssize_t end = frames->num_activations;
         i = find_newest(frames, end, below, codelike);
-        if (i < 0 && change == _Py_ACTIVATION_ENDS) {
+        if (i < 0 && _PyForeignFrames_ENDS(event)) {
             return -1;
         }
         /* What it called has ended.  That is all if its own begin was not
@@ -773,16 +773,15 @@ follow(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
        int event, uint8_t legacy_tools)
 {
     foreign_frames *frames = current_frames(tstate);
-    enum _Py_activation_change change = _PyForeignFrames_Change(event);
     Py_ssize_t i = select_activation(tstate, innermost_frame(tstate), codelike,
-                                     change);
+                                     event);
     frames->of_event = i + 1;
     if (i < 0) {
         return NULL;
     }
     activation *a = activation_at(frames, i);
     move(a, offset, lineno);
-    if (change == _Py_ACTIVATION_BEGINS) {
+    if (_PyForeignFrames_BEGINS(event)) {
         /* Other threads may use the tools. */
         if (tstate->c_tracefunc == NULL) {
             legacy_tools &= ~(1 << PY_MONITORING_SYS_TRACE_ID);
@@ -793,7 +792,7 @@ follow(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
         a->legacy_tools = legacy_tools;
         a->is_traced = legacy_tools >> PY_MONITORING_SYS_TRACE_ID & 1;
     }
-    else if (change == _Py_ACTIVATION_ENDS) {
+    else if (_PyForeignFrames_ENDS(event)) {
         a->legacy_tools = 0;
     }
     if (legacy_tools == 0) {
@@ -816,11 +815,10 @@ _PyForeignFrames_Follow(PyThreadState *tstate, PyObject *codelike, int offset,
     /* Most events are those of the newest activation, called by the frame that
        runs. */
     foreign_frames *frames = frames_of(tstate);
-    enum _Py_activation_change change = _PyForeignFrames_Change(event);
     Py_ssize_t num = frames->num_activations;
     if (legacy_tools != 0 && num > 0
         && frames->times_unused == tstate->interp->times_frames_unused
-        && change != _Py_ACTIVATION_BEGINS)
+        && !_PyForeignFrames_BEGINS(event))
     {
         activation *a = &frames->activations->items[num - 1];
         if (a->codelike == codelike && a->below == tstate->current_frame
@@ -828,7 +826,7 @@ _PyForeignFrames_Follow(PyThreadState *tstate, PyObject *codelike, int offset,
         {
             frames->of_event = num;
             move(a, offset, lineno);
-            if (change == _Py_ACTIVATION_ENDS) {
+            if (_PyForeignFrames_ENDS(event)) {
                 a->legacy_tools = 0;
             }
             return a->frame;

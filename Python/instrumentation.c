@@ -78,7 +78,7 @@ chain_pending_exception(PyThreadState *tstate, PyObject *pending)
 static inline bool
 ends_activation(int event, int err)
 {
-    return _PyForeignFrames_Change(event) == _Py_ACTIVATION_ENDS
+    return _PyForeignFrames_ENDS(event)
         && (err == 0 || event == PY_MONITORING_EVENT_PY_UNWIND);
 }
 
@@ -87,7 +87,7 @@ ends_activation(int event, int err)
 static inline bool
 frames_follow(const struct _Py_producers *producers, int event)
 {
-    return _PyForeignFrames_Change(event) != _Py_ACTIVATION_GOES_ON
+    return _PyForeignFrames_BEGINS(event) || _PyForeignFrames_ENDS(event)
         || (producers->keeps_frames && (event == PY_MONITORING_EVENT_LINE
                                         || event == PY_MONITORING_EVENT_CALL));
 }

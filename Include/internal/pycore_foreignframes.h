@@ -77,25 +77,15 @@ struct _Py_foreign_frames {
    an activation is kept since then. */
 #define _Py_CALLBACK_LOOKED 2
 
-/* What an event means for its activation. */
-enum _Py_activation_change {
-    _Py_ACTIVATION_GOES_ON,
-    _Py_ACTIVATION_BEGINS,
-    _Py_ACTIVATION_ENDS,
-};
-
-static inline Py_ALWAYS_INLINE enum _Py_activation_change
-_PyForeignFrames_Change(int event)
-{
-    return (1 << event) & (1 << PY_MONITORING_EVENT_PY_START
-                           | 1 << PY_MONITORING_EVENT_PY_RESUME
-                           | 1 << PY_MONITORING_EVENT_PY_THROW)
-           ? _Py_ACTIVATION_BEGINS
-        : (1 << event) & (1 << PY_MONITORING_EVENT_PY_RETURN
-                          | 1 << PY_MONITORING_EVENT_PY_YIELD
-                          | 1 << PY_MONITORING_EVENT_PY_UNWIND)
-           ? _Py_ACTIVATION_ENDS : _Py_ACTIVATION_GOES_ON;
-}
+/* Whether an event begins or ends an activation. */
+#define _PyForeignFrames_BEGINS(EVENT)                                      \
+    ((1 << (EVENT)) & (1 << PY_MONITORING_EVENT_PY_START                    \
+                       | 1 << PY_MONITORING_EVENT_PY_RESUME                 \
+                       | 1 << PY_MONITORING_EVENT_PY_THROW))
+#define _PyForeignFrames_ENDS(EVENT)                                        \
+    ((1 << (EVENT)) & (1 << PY_MONITORING_EVENT_PY_RETURN                   \
+                       | 1 << PY_MONITORING_EVENT_PY_YIELD                  \
+                       | 1 << PY_MONITORING_EVENT_PY_UNWIND))
 
 /* An event is fired, and activations are kept: find or make its own, and drop
    those that must have ended.  Return its frame, borrowed, if legacy tools are to

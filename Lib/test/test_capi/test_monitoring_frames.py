@@ -400,6 +400,33 @@ class TestNamespaces(FrameTestCase):
         self.assertEqual(eval("len('abc')", frame.f_globals, frame.f_locals),
                          3)
 
+    def test_name_of_the_code_below(self):
+        # Where it was found last is kept.
+        def name_in(namespace):
+            exc = LookupError()
+            exec("add(exc, codelike, 0, 0)", namespace, {
+                "add": _testcapi.monitoring_add_traceback, "exc": exc,
+                "codelike": Plain()})
+            return exc.__traceback__.tb_frame.f_globals.get("__name__")
+
+        first = {"__name__": "first"}
+        second = {"a": 1, "__name__": "second"}
+        for _ in range(2):
+            self.assertEqual(name_in(first), "first")
+            self.assertEqual(name_in(second), "second")
+            self.assertIsNone(name_in({"a": 1}))
+            self.assertEqual(name_in(second), "second")
+        second["__name__"] = "other"
+        self.assertEqual(name_in(second), "other")
+        del second["__name__"]
+        self.assertIsNone(name_in(second))
+        second.update({"b": 2, "__name__": "again"})
+        self.assertEqual(name_in(second), "again")
+        second[1] = 2
+        self.assertEqual(name_in(second), "again")
+        second.clear()
+        self.assertIsNone(name_in(second))
+
     def test_what_the_producer_says(self):
         codelike = Plain()
         for look_first in False, True:
