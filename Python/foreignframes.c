@@ -323,10 +323,12 @@ set_locals(PyFrameObject *frame, PyObject *locals)
               ? Py_NewRef(frame->f_frame->f_locals) : PyDict_New();
     }
     PyObject *type = NULL, *layers = NULL;
-    /* Interned, because the cache of types keeps what it is looked up with. */
+    /* Interned, because the cache of types keeps what it is looked up with.  The
+       program's own __import__() is not called. */
     PyObject *name = PyUnicode_InternFromString("ChainMap");
     PyObject *module = name == NULL || own == NULL
-                       ? NULL : PyImport_ImportModule("collections");
+                       ? NULL : PyImport_ImportModuleLevel(
+                           "collections", NULL, NULL, NULL, 0);
     if (module != NULL) {
         type = PyObject_GetAttr(module, name);
     }
@@ -341,25 +343,19 @@ set_locals(PyFrameObject *frame, PyObject *locals)
         return -1;
     }
     Py_XSETREF(frame->f_extra_locals, own);
-    /* Says that f_locals shows these, whatever the code object has. */
-    Py_XSETREF(frame->f_locals_cache, Py_NewRef(layers));
     Py_XSETREF(frame->f_frame->f_locals, layers);
     return 0;
 }
 
-static int
-set_globals(PyFrameObject *frame, PyObject *globals)
+/* Steals the reference to what make_namespaces() returned. */
+static void
+set_namespaces(_PyInterpreterFrame *frame, PyObject *namespaces)
 {
-    PyObject *namespaces = PyTuple_Pack(2, globals,
-                                        frame->f_frame->f_builtins);
-    if (namespaces == NULL) {
-        return -1;
-    }
-    PyObject *old = frame->f_frame->f_funcobj;
-    frame->f_frame->f_funcobj = namespaces;
-    frame->f_frame->f_globals = globals;
-    Py_DECREF(old);
-    return 0;
+    PyObject *old = frame->f_funcobj;
+    frame->f_funcobj = namespaces;
+    frame->f_globals = PyTuple_GET_ITEM(namespaces, 0);
+    frame->f_builtins = PyTuple_GET_ITEM(namespaces, 1);
+    Py_XDECREF(old);
 }
 
 /* Make a frame object for a code-like that has the code object. */
@@ -379,12 +375,11 @@ make_frame(PyThreadState *tstate, PyCodeObject *code,
         return NULL;
     }
     _PyInterpreterFrame *frame = (_PyInterpreterFrame *)obj->_f_frame_data;
-    PyFunctionObject func = {
-        .func_globals = PyTuple_GET_ITEM(namespaces, 0),
-        .func_builtins = PyTuple_GET_ITEM(namespaces, 1),
-    };
+    PyFunctionObject func = {0};
     _PyFrame_Initialize(frame, &func, NULL, code, 0);
-    frame->f_funcobj = namespaces;
+    frame->f_funcobj = NULL;
+    set_namespaces(frame, namespaces);
+    frame->stacktop = 0;    /* it has none of the code object's variables */
     frame->previous = NULL;
     frame->owner = FRAME_OWNED_BY_FRAME_OBJECT;
     obj->f_frame = frame;
@@ -474,6 +469,23 @@ _PyForeignFrames_CallLegacyTools(PyThreadState *tstate, PyFrameObject *frame,
     return err;
 }
 
+/* Release an activation that is not among the thread's any more. */
+static int
+release_dropped(PyThreadState *tstate, activation *a)
+{
+    int err = 0;
+    if (a->legacy_tools != 0 && a->frame != NULL) {
+        /* They need a 'return' for each 'call'. */
+        int what = stop_events(tstate);
+        err = _PyForeignFrames_CallLegacyTools(
+            tstate, a->frame, a->codelike, Py_None, NULL,
+            PY_MONITORING_EVENT_PY_UNWIND << 8 | a->legacy_tools);
+        allow_events(tstate, what);
+    }
+    release(a);
+    return err;
+}
+
 /* Drop an activation whose end was not signaled. */
 static int
 drop(PyThreadState *tstate, Py_ssize_t i)
@@ -486,16 +498,40 @@ drop(PyThreadState *tstate, Py_ssize_t i)
     if (i < frames->num_activations) {
         memmove(place, place + 1, (frames->num_activations - i) * sizeof(a));
     }
-    int err = 0;
-    if (a.legacy_tools != 0 && a.frame != NULL) {
-        /* They need a 'return' for each 'call'. */
-        int what = stop_events(tstate);
-        err = _PyForeignFrames_CallLegacyTools(
-            tstate, a.frame, a.codelike, Py_None, NULL,
-            PY_MONITORING_EVENT_PY_UNWIND << 8 | a.legacy_tools);
-        allow_events(tstate, what);
+    return release_dropped(tstate, &a);
+}
+
+/* Drop the oldest ones that the frame called. */
+static int
+drop_oldest(PyThreadState *tstate, _PyInterpreterFrame *below, Py_ssize_t num)
+{
+    foreign_frames *frames = frames_of(tstate);
+    activation *dropped = PyMem_New(activation, num);
+    if (dropped == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    release(&a);
+    Py_ssize_t num_dropped = 0, num_kept = 0;
+    for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
+        activation *a = activation_at(frames, i);
+        if (a->below == below && num_dropped < num) {
+            dropped[num_dropped++] = *a;
+        }
+        else {
+            *activation_at(frames, num_kept++) = *a;
+        }
+    }
+    frames->num_activations = num_kept;
+    frames->of_event = 0;
+    int err = 0;
+    while (num_dropped > 0) {
+        activation *a = &dropped[--num_dropped];
+        if (err < 0) {
+            a->legacy_tools = 0;
+        }
+        err |= release_dropped(tstate, a);
+    }
+    PyMem_Free(dropped);
     return err;
 }
 
@@ -514,6 +550,10 @@ drop_dead(PyThreadState *tstate, Py_ssize_t start)
     return 0;
 }
 
+/* How many activations a frame may have called that go on: more than C code can
+   nest. */
+#define MAX_CALLED 20000
+
 static int
 reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
 {
@@ -525,15 +565,12 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
         return -1;
     }
     /* Those of a producer that never signals an end, called in a loop. */
-    Py_ssize_t oldest = 0, num_called = 0;
-    for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
-        if (activation_at(frames, i)->below == below) {
-            oldest = i;
-            num_called++;
-        }
+    Py_ssize_t num_called = 0;
+    for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
+        num_called += activation_at(frames, i)->below == below;
     }
-    if (num_called > tstate->interp->ceval.recursion_limit
-        && drop(tstate, oldest) < 0)
+    if (num_called > MAX_CALLED
+        && drop_oldest(tstate, below, num_called / 2) < 0)
     {
         return -1;
     }
@@ -594,7 +631,7 @@ current_frames(PyThreadState *tstate)
     uint64_t times_unused = tstate->interp->times_frames_unused;
     if (frames->times_unused != times_unused) {
         frames->times_unused = times_unused;
-        release_taken(take(frames, NULL));
+        _PyForeignFrames_Clear(frames);
     }
     return frames;
 }
@@ -658,6 +695,8 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
     PyObject *back = Py_XNewRef(activation_at(frames, last)->below_frame);
     PyFrameObject *frame = NULL;
     int what = stop_events(tstate);
+    bool was_making_frame = frames->is_making_frame;
+    frames->is_making_frame = true;
     /* From the newest that has one on, so that each has its f_back. */
     Py_ssize_t i = last;
     while (i > 0 && (activation_at(frames, i)->below != below
@@ -693,6 +732,7 @@ get_frame(PyThreadState *tstate, Py_ssize_t last)
         frame = a->frame;
         Py_XSETREF(back, Py_NewRef(frame));
     }
+    frames->is_making_frame = was_making_frame;
     allow_events(tstate, what);
     Py_XDECREF(back);
     Py_DECREF(codelike);
@@ -781,14 +821,14 @@ follow(PyThreadState *tstate, PyObject *codelike, int offset, int lineno,
     }
     activation *a = activation_at(frames, i);
     move(a, offset, lineno);
+    /* Other threads may use the tools. */
+    if (tstate->c_tracefunc == NULL) {
+        legacy_tools &= ~(1 << PY_MONITORING_SYS_TRACE_ID);
+    }
+    if (tstate->c_profilefunc == NULL) {
+        legacy_tools &= ~(1 << PY_MONITORING_SYS_PROFILE_ID);
+    }
     if (_PyForeignFrames_BEGINS(event)) {
-        /* Other threads may use the tools. */
-        if (tstate->c_tracefunc == NULL) {
-            legacy_tools &= ~(1 << PY_MONITORING_SYS_TRACE_ID);
-        }
-        if (tstate->c_profilefunc == NULL) {
-            legacy_tools &= ~(1 << PY_MONITORING_SYS_PROFILE_ID);
-        }
         a->legacy_tools = legacy_tools;
         a->is_traced = legacy_tools >> PY_MONITORING_SYS_TRACE_ID & 1;
     }
@@ -845,7 +885,9 @@ _PyForeignFrames_End(PyThreadState *tstate, PyObject *codelike)
                         innermost_frame(tstate), codelike);
     }
     if (i >= 0) {
+        PyObject *exc = PyErr_GetRaisedException();
         (void)drop(tstate, i);
+        PyErr_SetRaisedException(exc);
     }
 }
 
@@ -981,12 +1023,17 @@ get_called_by(PyThreadState *tstate, _PyInterpreterFrame *current_frame)
 {
     foreign_frames *frames = current_frames(tstate);
     if (is_callback_running(tstate)
-        && frames->current_frame == current_frame)
+        && frames->current_frame == current_frame
+        && !frames->is_making_frame)
     {
         return (PyFrameObject *)Py_XNewRef(get_frame_of_event(tstate));
     }
-    Py_ssize_t i = find_newest(frames, frames->num_activations,
-                    _PyFrame_GetFirstComplete(current_frame), NULL);
+    _PyInterpreterFrame *below = _PyFrame_GetFirstComplete(current_frame);
+    Py_ssize_t i = frames->num_activations;
+    do {
+        i = find_newest(frames, i, below, NULL);
+    } while (i >= 0 && frames->is_making_frame
+             && activation_at(frames, i)->frame == NULL);
     return i < 0 ? NULL : (PyFrameObject *)Py_XNewRef(get_frame(tstate, i));
 }
 
@@ -1031,7 +1078,7 @@ static PyFrameObject *
 get_back(PyThreadState *tstate, PyFrameObject *frame)
 {
     PyFrameObject *back = get_foreign_back(tstate, frame);
-    return back != NULL || PyErr_Occurred() ? back : get_python_back(frame);
+    return (back != NULL || PyErr_Occurred()) ? back : get_python_back(frame);
 }
 
 PyFrameObject *
@@ -1072,13 +1119,23 @@ _PyForeignFrames_GetFrame(PyThreadState *tstate, int depth)
 bool
 _PyForeignFrames_IsRunning(PyThreadState *tstate, PyFrameObject *frame)
 {
-    foreign_frames *frames = current_frames(tstate);
-    for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
-        if (activation_at(frames, i)->frame == frame) {
-            return is_alive(activation_at(frames, i));
+    bool is_running = false;
+    PyInterpreterState *interp = tstate->interp;
+    (void)current_frames(tstate);
+    _PyEval_StopTheWorld(interp);
+    HEAD_LOCK(&_PyRuntime);
+    for (PyThreadState *t = interp->threads.head; t != NULL; t = t->next) {
+        foreign_frames *frames = frames_of(t);
+        for (Py_ssize_t i = 0; i < frames->num_activations; i++) {
+            activation *a = activation_at(frames, i);
+            if (a->frame == frame) {
+                is_running = t != tstate || is_alive(a);
+            }
         }
     }
-    return false;
+    HEAD_UNLOCK(&_PyRuntime);
+    _PyEval_StartTheWorld(interp);
+    return is_running;
 }
 
 /* ------ What producers say ------ */
@@ -1087,14 +1144,42 @@ int
 _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
                                PyObject *globals, PyObject *locals)
 {
-    Py_ssize_t i = find_or_enter(tstate, innermost_frame(tstate), codelike);
+    _PyInterpreterFrame *below = innermost_frame(tstate);
+    Py_ssize_t i = find_or_enter(tstate, below, codelike);
     if (i < 0) {
         return -1;
     }
     foreign_frames *frames = frames_of(tstate);
-    /* What is released can drop the activation. */
+    PyFrameObject *frame = activation_at(frames, i)->frame;
+    if (frame != NULL) {
+        int err = 0;
+        PyObject *namespaces = NULL;
+        Py_INCREF(frame);
+        int what = stop_events(tstate);
+        if (globals != NULL) {
+            namespaces = make_namespaces(tstate, globals);
+            err = namespaces == NULL ? -1 : 0;
+        }
+        if (err == 0 && locals != NULL) {
+            err = set_locals(frame, locals);
+        }
+        allow_events(tstate, what);
+        if (err < 0) {
+            Py_XDECREF(namespaces);
+            Py_DECREF(frame);
+            return -1;
+        }
+        if (namespaces != NULL) {
+            set_namespaces(frame->f_frame, namespaces);
+        }
+        Py_DECREF(frame);
+        /* What was run can have dropped the activation. */
+        i = find_newest(frames, frames->num_activations, below, codelike);
+        if (i < 0) {
+            return 0;
+        }
+    }
     activation *a = activation_at(frames, i);
-    PyFrameObject *frame = (PyFrameObject *)Py_XNewRef(a->frame);
     PyObject *old_globals = NULL, *old_locals = NULL;
     if (globals != NULL) {
         old_globals = a->globals;
@@ -1104,21 +1189,9 @@ _PyForeignFrames_SetNamespaces(PyThreadState *tstate, PyObject *codelike,
         old_locals = a->locals;
         a->locals = Py_NewRef(locals);
     }
-    int err = 0;
-    if (frame != NULL) {
-        int what = stop_events(tstate);
-        if (globals != NULL) {
-            err = set_globals(frame, globals);
-        }
-        if (err == 0 && locals != NULL) {
-            err = set_locals(frame, locals);
-        }
-        allow_events(tstate, what);
-    }
     Py_XDECREF(old_globals);
     Py_XDECREF(old_locals);
-    Py_XDECREF(frame);
-    return err;
+    return 0;
 }
 
 static bool

@@ -509,6 +509,10 @@ static Py_NO_INLINE Py_GCC_ATTRIBUTE((cold)) void
 leave_tagged_callback(PyThreadState *tstate, uintptr_t running,
                       fired_event *e, bool is_only, int err)
 {
+    if (is_only) {
+        /* No frame is made any more for what is run from here on. */
+        _PyForeignFrames_OF(tstate)->codelike = NULL;
+    }
     if (running & _Py_CALLBACK_LOOKED) {
         keep_frames(tstate->interp);
         if (!is_only) {

@@ -20,7 +20,8 @@ extern "C" {
 
 struct _PyInterpreterFrame;
 
-/* An activation.  All references are strong, and may be NULL but the first. */
+/* An activation.  All references to objects are strong, and may be NULL but the
+   first. */
 struct _Py_activation {
     PyObject *codelike;
     PyFrameObject *frame;
@@ -52,6 +53,7 @@ struct _Py_foreign_frames {
     Py_ssize_t of_event;
     /* Of the event that a legacy tool is called for, borrowed. */
     PyFrameObject *legacy_frame;
+    bool is_making_frame;       /* code-likes are asked for what it shows */
     /* Those of a frame that was made: (globals, builtins, __file__, __name__),
        or NULL. */
     PyObject *namespaces;
