@@ -96,6 +96,7 @@ MOVES = [(field, f"{addition} {field}")
 MOVES.append((
     "monitoring_callables[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS]",
     "monitoring_callables[_PY_MONITORING_EVENTS][PY_MONITORING_TOOL_IDS]"))
+ABI3 = "_monitoring_abi3.abi3.so"
 STANDARDS = (("gcc", ".c", ("c99", "c11", "c17", "c2x")),
              ("g++", ".cpp", ("c++11", "c++14", "c++17", "c++20", "c++2b")))
 WARNINGS = ("-Wall", "-Wextra", "-pedantic")
@@ -269,7 +270,7 @@ def judge(results, announced):
     return passed, known, unexpected
 
 
-def build_layer(interpreter, environment, *flags, runs_on=None):
+def build_layer(interpreter, environment, *flags, runs_on=None, abi3=None):
     """Compile the test layer, the header forced in, for a new virtual
     environment of its interpreter or another; return its python."""
     output_of([(runs_on or interpreter).python, "-m", "venv", "--clear",
@@ -279,8 +280,12 @@ def build_layer(interpreter, environment, *flags, runs_on=None):
         [python, "-c", "import sysconfig; "
          "print(sysconfig.get_path('platlib'))"],
         env=clean_environment()).decode().strip())
-    output_of([*layer_command(interpreter, packages, interpreter.includes),
-               *flags])
+    header = (HEADER,)
+    if abi3 is not None:
+        (packages / ABI3).write_bytes((abi3 / ABI3).read_bytes())
+        header = LAYER / "abi3.h", "-Wl,--no-as-needed", packages / ABI3
+    output_of([*layer_command(interpreter, packages, interpreter.includes,
+                              header), *flags])
     overlay = LAYER / "monitoring_overlay.py"
     (packages / overlay.name).write_bytes(overlay.read_bytes())
     (packages / "monitoring_overlay.pth").write_text(
@@ -447,11 +452,29 @@ def test_moved_tables(interpreter, directory):
     return outcome, log
 
 
-def layer_command(interpreter, directory, includes):
+def write_code_layer(directory):
+    """Write the functions that the series adds to _testcapi/code.c."""
+    path = ROOT / "Modules/_testcapi/code.c.code-locations.patch"
+    functions, _, _ = path.read_text().partition("\n static PyMethodDef")
+    (directory / "code_locations.h").write_text("".join(
+        line[1:] for line in functions.splitlines(keepends=True)
+        if line.startswith("+") and not line.startswith("+++")))
+
+
+def build_abi3(interpreter, directory):
+    """Build the module of the limited C-API, once for all versions."""
+    directory.mkdir(exist_ok=True)
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", *WARNINGS,
+               "-DPy_LIMITED_API=0x030C0000", *interpreter.includes,
+               f"-I{COMPAT}", "-o", directory / ABI3, LAYER / "abi3.c"])
+
+
+def layer_command(interpreter, directory, includes, header=(HEADER,)):
     """Return the command that compiles the layer to a directory."""
+    write_code_layer(directory)
     return ["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", "-Wall",
-            *includes, f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
-            "-include", HEADER, "-o",
+            *includes, f"-I{directory}", f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
+            "-include", *header, "-o",
             directory / ("_monitoring_layer" + interpreter.suffix),
             LAYER / "layer.c", LAYER / "other_file.c"]
 

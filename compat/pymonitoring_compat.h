@@ -65,19 +65,24 @@
 #endif
 #include <Python.h>
 #include <frameobject.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 
-#if defined(Py_LIMITED_API) || defined(PYPY_VERSION) \
-    || PY_VERSION_HEX < 0x030C0000
-#  error "pymonitoring_compat.h needs the full C-API of CPython 3.12 or later"
+#if defined(PYPY_VERSION) || PY_VERSION_HEX < 0x030C0000 \
+    || (defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030C0000)
+#  error "pymonitoring_compat.h needs the C-API of CPython 3.12 or later"
 #endif
 
 /* Only the series has 3.14's name in a 3.13. */
-#if PY_VERSION_HEX >= 0x030E0000 || !defined(PY_MONITORING_EVENT_BRANCH_LEFT)
+#if PY_VERSION_HEX < 0x030E0000 && defined(PY_MONITORING_EVENT_BRANCH_LEFT)
 
-#if PY_VERSION_HEX < 0x030D0000
+#define PyMonitoringCompat_SendsEvents() 1
+
+#else
+
+#if PY_VERSION_HEX < 0x030D0000 && !defined(Py_LIMITED_API)
 #  define PYMONITORING_COMPAT_TABLES 1
 #else
 #  define PYMONITORING_COMPAT_TABLES 0
@@ -105,26 +110,57 @@
 #  undef PYMONITORING_COMPAT_STD_ATOMIC
 #endif
 
+#endif
+
+#if PYMONITORING_COMPAT_TABLES || defined(Py_LIMITED_API)
 typedef struct _PyMonitoringState {
     uint8_t active;
     uint8_t opaque;
 } PyMonitoringState;
-
 #endif
 
-#if PY_VERSION_HEX < 0x030E0000
+/* Event types by name alone: a new version may change every id.  The two of a
+   call that are not here are switched by CALL. */
+#ifdef Py_LIMITED_API
+#  define PYMONITORING_COMPAT_BRANCHES(X) \
+    X(BRANCH) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#elif PY_VERSION_HEX < 0x030E0000
+#  define PYMONITORING_COMPAT_BRANCHES(X) X(BRANCH)
+#else
+#  define PYMONITORING_COMPAT_BRANCHES(X) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#endif
+#define PYMONITORING_COMPAT_EVENTS(X) \
+    X(PY_START) X(PY_RESUME) X(PY_RETURN) X(PY_YIELD) X(CALL) X(LINE) \
+    X(INSTRUCTION) X(JUMP) PYMONITORING_COMPAT_BRANCHES(X) X(STOP_ITERATION) \
+    X(RAISE) X(EXCEPTION_HANDLED) X(PY_UNWIND) X(PY_THROW) X(RERAISE)
+
+#ifdef Py_LIMITED_API
+/* One binary is for many versions: these ids are its own, and no version's. */
+#  define PYMONITORING_COMPAT_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+enum {
+    PYMONITORING_COMPAT_FIRST_ID = 31,
+    PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_ID)
+    PY_MONITORING_EVENT_C_RETURN,
+    PY_MONITORING_EVENT_C_RAISE
+};
+#  undef PYMONITORING_COMPAT_ID
+#elif PY_VERSION_HEX < 0x030E0000
+#  define pymonitoring_compat_id(EVENT) (EVENT)
 #  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
 #else
+#  define pymonitoring_compat_id(EVENT) (EVENT)
 /* 3.14 fires no BRANCH: its id has no place in the interpreter's tables. */
 #  undef PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH PY_MONITORING_EVENT_BRANCH_RIGHT
 #endif
 
 /* 3.14's needs an internal header. */
-#undef PY_MONITORING_IS_INSTRUMENTED_EVENT
-#define PY_MONITORING_IS_INSTRUMENTED_EVENT(ev) \
+#if PY_VERSION_HEX < 0x030F0000 || defined(Py_LIMITED_API)
+#  undef PY_MONITORING_IS_INSTRUMENTED_EVENT
+#  define PY_MONITORING_IS_INSTRUMENTED_EVENT(ev) \
     ((ev) <= PY_MONITORING_EVENT_STOP_ITERATION)
+#endif
 
 /* Without sys.setprofile() and sys.settrace(), which are made for bytecode. */
 #define PYMONITORING_COMPAT_TOOLS 6
@@ -148,8 +184,6 @@ typedef struct _PyMonitoringState {
 #  define PYMONITORING_COMPAT_LOAD(BYTE) (*(BYTE))
 #  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
 #endif
-#define PYMONITORING_COMPAT_ACTIVE(STATE) \
-    PYMONITORING_COMPAT_LOAD(&(STATE)->active)
 
 /* A variable that the source files of an extension share, where the compiler
    can say so: one may disable what another fires. */
@@ -161,6 +195,22 @@ typedef struct _PyMonitoringState {
 #else
 #  define PYMONITORING_COMPAT_SHARED static
 #endif
+
+/* A range of lines and columns in a file: lines from 1, columns from 0 in bytes
+   of UTF-8, -1 where unknown. */
+typedef struct {
+    int lineno;
+    int end_lineno;
+    int col_offset;
+    int end_col_offset;
+} PyCodeLocation;
+
+#define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
+
+/* The interpreter's functions for most events. */
+typedef int pymonitoring_compat_plain(PyMonitoringState *, PyObject *, int32_t);
+typedef int pymonitoring_compat_value(PyMonitoringState *, PyObject *, int32_t,
+                                      PyObject *);
 
 /* One event on its way to the tools.  number is what stands for the location:
    the offset or, for LINE, the line. */
@@ -174,30 +224,36 @@ typedef struct {
     PyObject *arg1;                 /* after code-like and number; NULL: the */
     PyObject *arg2;                 /* exception that is set, or MISSING */
 #if !PYMONITORING_COMPAT_TABLES
-    /* The interpreter's function, where it has one of these. */
-    int (*plain)(PyMonitoringState *, PyObject *, int32_t);
-    int (*value)(PyMonitoringState *, PyObject *, int32_t, PyObject *);
+    pymonitoring_compat_plain *plain;
+    pymonitoring_compat_value *value;
 #endif
 } pymonitoring_compat_event;
 
 /* The event with which a tool switches this one on and disables it: that of
    C_RETURN and C_RAISE is CALL.  INSTRUCTION, which is never fired, stands for
-   what is not sent and for what is no event type. */
-static inline uint8_t
+   what is not sent; -1 for what is no event type. */
+static inline int
 pymonitoring_compat_base_event(int event)
 {
-    if (event < PY_MONITORING_EVENT_C_RETURN) {
-        return (uint8_t)event;
+#define PYMONITORING_COMPAT_CASE(NAME) case PY_MONITORING_EVENT_ ## NAME:
+    switch (event) {
+        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_CASE)
+            return event;
+        case PY_MONITORING_EVENT_C_RETURN:
+        case PY_MONITORING_EVENT_C_RAISE:
+            return PYMONITORING_COMPAT_GIL ? PY_MONITORING_EVENT_CALL
+                                           : PY_MONITORING_EVENT_INSTRUCTION;
+        default:
+            return -1;
     }
-    return PYMONITORING_COMPAT_GIL && event <= PY_MONITORING_EVENT_C_RAISE
-        ? PY_MONITORING_EVENT_CALL : PY_MONITORING_EVENT_INSTRUCTION;
+#undef PYMONITORING_COMPAT_CASE
 }
 
 /* A new reference to dict[key], or NULL; with an exception set on error. */
 static inline PyObject *
 pymonitoring_compat_get(PyObject *dict, PyObject *key)
 {
-#if PY_VERSION_HEX < 0x030D0000
+#if PY_VERSION_HEX < 0x030D0000 || defined(Py_LIMITED_API)
     return Py_XNewRef(PyDict_GetItemWithError(dict, key));
 #else
     PyObject *value;
@@ -206,19 +262,13 @@ pymonitoring_compat_get(PyObject *dict, PyObject *key)
 #endif
 }
 
-/* What a weak reference refers to, to be compared alone; NULL if it died. */
+/* What a weak reference refers to, to be compared alone; None if it died. */
 static inline PyObject *
 pymonitoring_compat_referent(PyObject *ref)
 {
-#if PY_VERSION_HEX < 0x030D0000
-    PyObject *referent = PyWeakref_GetObject(ref);
-    return referent == Py_None ? NULL : referent;
-#else
-    PyObject *referent;
-    (void)PyWeakref_GetRef(ref, &referent);
+    PyObject *referent = PyObject_CallNoArgs(ref);
     Py_XDECREF(referent);
     return referent;
-#endif
 }
 
 /* An attribute of sys.monitoring: a new reference. */
@@ -260,6 +310,15 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
 
 /* ------ The pending exception ------ */
 
+/* The context of an exception, which keeps it. */
+static inline PyObject *
+pymonitoring_compat_context(PyObject *exc)
+{
+    PyObject *context = PyException_GetContext(exc);
+    Py_XDECREF(context);
+    return context;
+}
+
 /* The exception in the chain of contexts from start whose context is exc
    (NULL: the last one of the chain); NULL if there is none.  Assignments to
    __context__ can make a ring, whose end is where `slow` is overtaken. */
@@ -269,7 +328,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
     PyObject *slow = start;
     PyObject *link = start;
     for (int odd = 0;; odd = !odd) {
-        PyObject *context = ((PyBaseExceptionObject *)link)->context;
+        PyObject *context = pymonitoring_compat_context(link);
         if (context == exc) {
             return link;
         }
@@ -278,7 +337,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
         }
         link = context;
         if (odd) {
-            slow = ((PyBaseExceptionObject *)slow)->context;
+            slow = pymonitoring_compat_context(slow);
         }
     }
 }
@@ -312,7 +371,7 @@ pymonitoring_compat_chain(PyObject *pending)
     if (pymonitoring_compat_find_context(raised, NULL) != NULL) {
         PyObject *handled = PyErr_GetHandledException();
         PyObject *context;
-        while ((context = ((PyBaseExceptionObject *)link)->context) != NULL
+        while ((context = pymonitoring_compat_context(link)) != NULL
                && context != handled
                && pymonitoring_compat_find_context(pending, context) == NULL)
         {
@@ -323,6 +382,76 @@ pymonitoring_compat_chain(PyObject *pending)
     PyException_SetContext(link, pending);
     PyErr_SetRaisedException(raised);
 }
+
+/* ------ While callbacks run ------ */
+
+/* Events that are fired meanwhile do nothing, and no frame's f_lineno may be
+   set: none is at a line of the event.  With the limited C-API only this header
+   knows of it, in the thread's dict. */
+#ifdef Py_LIMITED_API
+
+typedef PyObject *pymonitoring_compat_pause;
+
+static inline int
+pymonitoring_compat_is_paused(void)
+{
+    PyObject *dict = PyThreadState_GetDict();
+    return dict == NULL
+        || PyDict_GetItemString(dict, "pymonitoring_compat") != NULL;
+}
+
+/* To resume needs no memory. */
+static inline int
+pymonitoring_compat_stop(pymonitoring_compat_pause *key)
+{
+    *key = PyUnicode_FromString("pymonitoring_compat");
+    if (*key == NULL
+        || PyDict_SetItem(PyThreadState_GetDict(), *key, Py_None) < 0)
+    {
+        Py_CLEAR(*key);
+        return -1;
+    }
+    return 0;
+}
+
+static inline void
+pymonitoring_compat_resume(pymonitoring_compat_pause *key)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
+    Py_DECREF(*key);
+    PyErr_SetRaisedException(raised);
+}
+
+#else
+
+typedef int pymonitoring_compat_pause;
+
+static inline int
+pymonitoring_compat_is_paused(void)
+{
+    return PyThreadState_Get()->tracing != 0;
+}
+
+static inline int
+pymonitoring_compat_stop(pymonitoring_compat_pause *what)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    *what = tstate->what_event;
+    tstate->what_event = -1;
+    tstate->tracing++;
+    return 0;
+}
+
+static inline void
+pymonitoring_compat_resume(pymonitoring_compat_pause *what)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    tstate->tracing--;
+    tstate->what_event = *what;
+}
+
+#endif
 
 /* ------ What an interpreter has: 3.12 ------ */
 
@@ -425,37 +554,38 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
     return 1;
 }
 
-/* Does any tool listen, as the tables have it? */
-static inline int
-pymonitoring_compat_listens(PyThreadState *tstate)
+/* The tools that listen to anything, as the tables have it. */
+static inline uint8_t
+pymonitoring_compat_listeners(void)
 {
     static const _Py_GlobalMonitors idle = {{0}};
-    const _Py_GlobalMonitors *monitors = &tstate->interp->monitors;
+    const _Py_GlobalMonitors *monitors =
+        &PyThreadState_Get()->interp->monitors;
     int tools = 0;
     if (memcmp(monitors, &idle, sizeof(idle)) != 0) {
         for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
             tools |= monitors->tools[e];
         }
     }
-    return (tools & PYMONITORING_COMPAT_TOOL_MASK) != 0;
+    return (uint8_t)(tools & PYMONITORING_COMPAT_TOOL_MASK);
 }
 
 /* Compare the tables with what sys.monitoring says.  Return the status that
    they have then; -1 on error. */
 static inline int
-pymonitoring_compat_compare(PyThreadState *tstate)
+pymonitoring_compat_compare(PyInterpreterState *interp, int has_local)
 {
-    PyInterpreterState *interp = tstate->interp;
     int good = pymonitoring_compat_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
     for (int tool = 0; good > 0 && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
         good = pymonitoring_compat_check_tool(interp, tool);
     }
     if (good > 0) {
-        if (!pymonitoring_compat_listens(tstate)) {
+        int listens = pymonitoring_compat_listeners() != 0;
+        if (!listens && !has_local) {
             return PYMONITORING_COMPAT_IDLE;
         }
-        good = interp->monitoring_version != 0
+        good = interp->monitoring_version != 0 || !listens
             ? pymonitoring_compat_check_callbacks(interp) : 0;
     }
     return good < 0 ? -1
@@ -463,27 +593,32 @@ pymonitoring_compat_compare(PyThreadState *tstate)
 }
 
 /* The status of the tables, compared at first use and when a tool first
-   listens; -1 on error. */
+   listens, or first has local events on a code object that is fired for; -1 on
+   error. */
 static inline int
-pymonitoring_compat_check(PyThreadState *tstate)
+pymonitoring_compat_check(int has_local)
 {
     int status = pymonitoring_compat_status;
     if (status == PYMONITORING_COMPAT_GOOD || status == PYMONITORING_COMPAT_OFF
-        || (status == PYMONITORING_COMPAT_IDLE
-            && !pymonitoring_compat_listens(tstate)))
+        || (status == PYMONITORING_COMPAT_IDLE && !has_local
+            && pymonitoring_compat_listeners() == 0))
     {
         return status;
     }
     /* An audit hook may run a producer: in it nothing is asked, as in a
        callback, where events do nothing.  At the end of the interpreter there
        is nobody to ask. */
-    if (tstate->tracing || PySys_GetObject("monitoring") == Py_None) {
+    if (pymonitoring_compat_is_paused()
+        || PySys_GetObject("monitoring") == Py_None)
+    {
         return PYMONITORING_COMPAT_UNKNOWN;
     }
     PyObject *pending = PyErr_GetRaisedException();
-    tstate->tracing++;
-    status = pymonitoring_compat_compare(tstate);
-    tstate->tracing--;
+    pymonitoring_compat_pause pause;
+    (void)pymonitoring_compat_stop(&pause);
+    status = pymonitoring_compat_compare(PyThreadState_Get()->interp,
+                                         has_local);
+    pymonitoring_compat_resume(&pause);
     if (status >= 0) {
         pymonitoring_compat_status = status;
     }
@@ -522,11 +657,12 @@ pymonitoring_compat_restart_version(void)
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(PyThreadState *tstate, int event)
+pymonitoring_compat_tools(int event)
 {
-    event = pymonitoring_compat_base_event(event);
-    return event == PY_MONITORING_EVENT_INSTRUCTION ? 0
-        : tstate->interp->monitors.tools[event] & PYMONITORING_COMPAT_TOOL_MASK;
+    int base = pymonitoring_compat_base_event(event);
+    return base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION ? 0
+        : PyThreadState_Get()->interp->monitors.tools[base]
+          & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
 /* Write the states, and the version that they are written for: 0 if that is not
@@ -535,13 +671,11 @@ static inline int
 pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
                          const uint8_t *event_types, Py_ssize_t length)
 {
-    PyThreadState *tstate = PyThreadState_Get();
-    int status = pymonitoring_compat_check(tstate);
+    int status = pymonitoring_compat_check(0);
     memset(state_array, 0, (size_t)length * sizeof(*state_array));
     if (status == PYMONITORING_COMPAT_GOOD) {
         for (Py_ssize_t i = 0; i < length; i++) {
-            state_array[i].active = pymonitoring_compat_tools(tstate,
-                                                              event_types[i]);
+            state_array[i].active = pymonitoring_compat_tools(event_types[i]);
         }
     }
     *version = status > PYMONITORING_COMPAT_UNKNOWN
@@ -551,25 +685,30 @@ pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
 
 /* The callback of a tool for an event: a new reference, or NULL. */
 static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *tstate, int tool, int event)
+pymonitoring_compat_callback(int tool, int event)
 {
-    return Py_XNewRef(tstate->interp->monitoring_callables[tool][event]);
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    return Py_XNewRef(interp->monitoring_callables[tool][event]);
 }
 
 static inline void
-pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
+pymonitoring_compat_remove_callback(int tool, int event)
 {
-    Py_CLEAR(tstate->interp->monitoring_callables[tool][event]);
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    Py_CLEAR(interp->monitoring_callables[tool][event]);
 }
 
 #define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#define PyMonitoringCompat_SendsEvents() \
+    (pymonitoring_compat_status != PYMONITORING_COMPAT_OFF)
 
 #else
 
 /* ------ What an interpreter has: 3.13 and later ------ */
 
-/* What an interpreter with the series has beside these: an extension that was
-   built for a stock 3.13 may come to run on one, and is then to CALL that. */
+/* What may be missing where the binary runs: what an interpreter with the series
+   has beside a stock one, which is then to CALL that, and with the limited C-API
+   everything. */
 #if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
 #  ifdef __APPLE__
 #    define PYMONITORING_COMPAT_WEAK __attribute__((weak_import))
@@ -579,12 +718,12 @@ pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
 #  ifdef __cplusplus
 extern "C" {
 #  endif
-PyAPI_FUNC(int) _PyMonitoring_FireCallReturnEvent(
-    PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
-PyAPI_FUNC(int) _PyMonitoring_FireCallRaiseEvent(
-    PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
+typedef int pymonitoring_compat_ends_call(PyMonitoringState *, PyObject *,
+                                          int32_t, PyObject *, PyObject *);
+PyAPI_FUNC(pymonitoring_compat_ends_call)
+    _PyMonitoring_FireCallReturnEvent PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(pymonitoring_compat_ends_call)
+    _PyMonitoring_FireCallRaiseEvent PYMONITORING_COMPAT_WEAK;
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *call_state, PyMonitoringState *c_return_state,
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
@@ -595,6 +734,40 @@ PyAPI_FUNC(int) _PyMonitoring_SetFrameNamespaces(
     PyObject *locals) PYMONITORING_COMPAT_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_AddTraceback(
     PyObject *codelike, int32_t offset, int lineno) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(PyObject *) PyCode_NewWithLocations(
+    PyObject *filename, PyObject *name, PyObject *qualname, int firstlineno,
+    const PyCodeLocation *locations,
+    Py_ssize_t num_locations) PYMONITORING_COMPAT_WEAK;
+#  ifdef Py_LIMITED_API
+PyAPI_FUNC(int) PyMonitoring_EnterScope(
+    PyMonitoringState *state_array, uint64_t *version,
+    const uint8_t *event_types, Py_ssize_t length) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(int) _PyMonitoring_FireLineEvent(
+    PyMonitoringState *state, PyObject *codelike, int32_t offset,
+    int lineno) PYMONITORING_COMPAT_WEAK;
+PyAPI_FUNC(pymonitoring_compat_ends_call)
+    _PyMonitoring_FireCallEvent PYMONITORING_COMPAT_WEAK;
+#    define PYMONITORING_COMPAT_DECLARE(KIND, NAME) \
+        PyAPI_FUNC(pymonitoring_compat_ ## KIND) \
+            _PyMonitoring_Fire ## NAME ## Event PYMONITORING_COMPAT_WEAK;
+PYMONITORING_COMPAT_DECLARE(plain, PyStart)
+PYMONITORING_COMPAT_DECLARE(plain, PyResume)
+PYMONITORING_COMPAT_DECLARE(plain, PyThrow)
+PYMONITORING_COMPAT_DECLARE(plain, Raise)
+PYMONITORING_COMPAT_DECLARE(plain, Reraise)
+PYMONITORING_COMPAT_DECLARE(plain, ExceptionHandled)
+PYMONITORING_COMPAT_DECLARE(plain, PyUnwind)
+PYMONITORING_COMPAT_DECLARE(plain, CRaise)
+PYMONITORING_COMPAT_DECLARE(value, PyReturn)
+PYMONITORING_COMPAT_DECLARE(value, PyYield)
+PYMONITORING_COMPAT_DECLARE(value, Jump)
+PYMONITORING_COMPAT_DECLARE(value, Branch)
+PYMONITORING_COMPAT_DECLARE(value, BranchLeft)
+PYMONITORING_COMPAT_DECLARE(value, BranchRight)
+PYMONITORING_COMPAT_DECLARE(value, StopIteration)
+PYMONITORING_COMPAT_DECLARE(value, CReturn)
+#    undef PYMONITORING_COMPAT_DECLARE
+#  endif
 #  ifdef __cplusplus
 }
 #  endif
@@ -603,8 +776,93 @@ PyAPI_FUNC(int) _PyMonitoring_AddTraceback(
     if (&_PyMonitoring_Vectorcall != NULL) { \
         return CALL; \
     }
+#elif defined(Py_LIMITED_API)
+#  error "pymonitoring_compat.h needs weak symbols for the limited C-API"
 #else
 #  define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#endif
+
+#ifdef Py_LIMITED_API
+
+static inline int
+PyMonitoringCompat_SendsEvents(void)
+{
+    return &PyMonitoring_EnterScope != NULL;
+}
+
+/* The ids of the interpreter, each plus one; 0 where not known yet. */
+PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_ids[
+    PY_MONITORING_EVENT_C_RAISE - PYMONITORING_COMPAT_FIRST_ID] = {0};
+
+static inline int
+pymonitoring_compat_find_ids(void)
+{
+#define PYMONITORING_COMPAT_NAME(NAME) #NAME,
+    static const char *const names[] = {
+        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_NAME)
+        "C_RETURN", "C_RAISE",
+    };
+#undef PYMONITORING_COMPAT_NAME
+    uint8_t ids[sizeof(pymonitoring_compat_ids)];
+    PyObject *events = pymonitoring_compat_attribute("events");
+    for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
+        /* What is split in two since 3.14 stands for one of these. */
+        int is_branch = strncmp(names[i], "BRANCH", 6) == 0;
+        PyObject *set = PyObject_GetAttrString(
+            events, is_branch && names[i][6] == 0 ? "BRANCH_RIGHT" : names[i]);
+        if (set == NULL && is_branch
+            && PyErr_ExceptionMatches(PyExc_AttributeError))
+        {
+            PyErr_Clear();
+            set = PyObject_GetAttrString(events, "BRANCH");
+        }
+        unsigned long bits = set == NULL ? 0 : PyLong_AsUnsignedLong(set);
+        Py_XDECREF(set);
+        if (PyErr_Occurred()) {
+            Py_CLEAR(events);
+            break;
+        }
+        for (ids[i] = 0; bits != 0; bits >>= 1) {
+            ids[i]++;
+        }
+    }
+    if (events == NULL) {
+        return -1;
+    }
+    Py_DECREF(events);
+    memcpy(pymonitoring_compat_ids, ids, sizeof(ids));
+    return 0;
+}
+
+#define pymonitoring_compat_id(EVENT) \
+    (pymonitoring_compat_ids[(EVENT) - PYMONITORING_COMPAT_FIRST_ID - 1] - 1)
+
+/* The interpreter's function, for these ids. */
+static inline int
+pymonitoring_compat_enter(PyMonitoringState *state_array, uint64_t *version,
+                          const uint8_t *event_types, Py_ssize_t length)
+{
+    uint8_t few[32];
+    uint8_t *ids = length <= (Py_ssize_t)sizeof(few)
+                   ? few : (uint8_t *)PyMem_Malloc((size_t)length);
+    if (ids == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        ids[i] = (uint8_t)(pymonitoring_compat_base_event(event_types[i]) < 0
+                           ? 255 : pymonitoring_compat_id(event_types[i]));
+    }
+    int err = PyMonitoring_EnterScope(state_array, version, ids, length);
+    if (ids != few) {
+        PyMem_Free(ids);
+    }
+    return err;
+}
+
+#else
+#  define PyMonitoringCompat_SendsEvents() 1
+#  define pymonitoring_compat_enter PyMonitoring_EnterScope
 #endif
 
 /* What changes with the events of any tool; never 0.  (The interpreter's low
@@ -627,25 +885,37 @@ pymonitoring_compat_restart_version(void)
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(PyThreadState *Py_UNUSED(tstate), int event)
+pymonitoring_compat_tools(int event)
 {
+    int base = pymonitoring_compat_base_event(event);
+    if (base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION) {
+        return 0;
+    }
     PyMonitoringState state = {0, 0};
-    uint8_t type = pymonitoring_compat_base_event(event);
+    uint8_t type = (uint8_t)base;
     uint64_t version = 0;
-    (void)PyMonitoring_EnterScope(&state, &version, &type, 1);
-    return type == PY_MONITORING_EVENT_INSTRUCTION
-        ? 0 : state.active & PYMONITORING_COMPAT_TOOL_MASK;
+    (void)pymonitoring_compat_enter(&state, &version, &type, 1);
+    return state.active & PYMONITORING_COMPAT_TOOL_MASK;
 }
 
-/* Does any tool listen? */
-static inline int
-pymonitoring_compat_listens(PyThreadState *tstate)
+/* The tools that listen to anything. */
+static inline uint8_t
+pymonitoring_compat_listeners(void)
 {
-    uint8_t tools = 0;
-    for (int event = 0; event < PY_MONITORING_EVENT_C_RETURN; event++) {
-        tools |= pymonitoring_compat_tools(tstate, event);
+#define PYMONITORING_COMPAT_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+    static const uint8_t types[] = {
+        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_ID)
+    };
+#undef PYMONITORING_COMPAT_ID
+    PyMonitoringState states[sizeof(types)];
+    uint64_t version = 0;
+    int tools = 0;
+    memset(states, 0, sizeof(states));
+    (void)pymonitoring_compat_enter(states, &version, types, sizeof(types));
+    for (size_t i = 0; i < sizeof(types); i++) {
+        tools |= states[i].active;
     }
-    return tools != 0;
+    return (uint8_t)(tools & PYMONITORING_COMPAT_TOOL_MASK);
 }
 
 /* Write the states, and the version that they are written for. */
@@ -660,18 +930,30 @@ pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
     int at_once = length <= (Py_ssize_t)sizeof(types);
     uint64_t current = 0;
     for (Py_ssize_t i = 0; at_once && i < length; i++) {
-        types[i] = pymonitoring_compat_base_event(event_types[i]);
+        int base = pymonitoring_compat_base_event(event_types[i]);
+        types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION : base);
     }
     memset(states, 0, sizeof(states));
-    (void)PyMonitoring_EnterScope(states, &current, types,
-                                  at_once ? length : 0);
+    (void)pymonitoring_compat_enter(states, &current, types,
+                                    at_once ? length : 0);
     *version = current | 1;
+#ifdef Py_LIMITED_API
+    /* Who listens to anything may have local events on any code object. */
+    uint8_t local = pymonitoring_compat_listeners();
+#else
+    const uint8_t local = 0;
+#endif
     for (Py_ssize_t i = 0; i < length; i++) {
-        uint8_t tools =
-            !at_once ? pymonitoring_compat_tools(NULL, event_types[i])
+        int tools =
+            !at_once ? pymonitoring_compat_tools(event_types[i])
             : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
             : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
-        PYMONITORING_COMPAT_STORE(&state_array[i].active, tools);
+        if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
+                pymonitoring_compat_base_event(event_types[i])))
+        {
+            tools |= local;
+        }
+        PYMONITORING_COMPAT_STORE(&state_array[i].active, (uint8_t)tools);
         PYMONITORING_COMPAT_STORE(&state_array[i].opaque, 0);
     }
     return 0;
@@ -691,11 +973,11 @@ pymonitoring_compat_native(PyMonitoringState *state,
                             event->arg1);
     }
     if (event->id == PY_MONITORING_EVENT_LINE) {
-        return PyMonitoring_FireLineEvent(state, event->codelike,
-                                          event->offset, event->number);
+        return _PyMonitoring_FireLineEvent(state, event->codelike,
+                                           event->offset, event->number);
     }
-    return PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
-                                      event->arg1, event->arg2);
+    return _PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
+                                       event->arg1, event->arg2);
 }
 
 #if PYMONITORING_COMPAT_GIL
@@ -705,14 +987,15 @@ pymonitoring_compat_native(PyMonitoringState *state,
    away and put back.  Threads do not come between, but audit hooks do: what is
    registered meanwhile stays. */
 static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                             int event)
+pymonitoring_compat_callback(int tool, int event)
 {
     const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *callback = NULL;
     PyObject *replace = pymonitoring_compat_attribute("register_callback");
     PyObject *args[4] = {
-        NULL, PyLong_FromLong(tool), PyLong_FromLong(1L << event), Py_None,
+        NULL, PyLong_FromLong(tool),
+        PyLong_FromLong(1L << pymonitoring_compat_id(event)),
+        Py_None,
     };
     if (replace != NULL && args[1] != NULL && args[2] != NULL) {
         callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
@@ -737,11 +1020,11 @@ pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
 }
 
 static inline void
-pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                                    int event)
+pymonitoring_compat_remove_callback(int tool, int event)
 {
     Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
-                                        1 << event, Py_None));
+                                        1 << pymonitoring_compat_id(event),
+                                        Py_None));
 }
 
 #endif
@@ -771,8 +1054,7 @@ pymonitoring_compat_constants(void)
 
 /* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
 static inline int
-pymonitoring_compat_call_callbacks(PyThreadState *tstate,
-                                   const pymonitoring_compat_event *event,
+pymonitoring_compat_call_callbacks(const pymonitoring_compat_event *event,
                                    uint8_t tools)
 {
     if (pymonitoring_compat_constants() < 0) {
@@ -784,20 +1066,17 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
         event->arg1 ? event->arg1 : missing,
         event->arg2 ? event->arg2 : missing,
     };
-    if (args[2] == NULL) {
+    int disabling = 0;
+    pymonitoring_compat_pause pause;
+    if (args[2] == NULL || pymonitoring_compat_stop(&pause) < 0) {
+        Py_XDECREF(args[2]);
         return -1;
     }
-    int disabling = 0;
-    int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
-    tstate->tracing++;
     for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
         if (!(tools >> tool & 1)) {
             continue;
         }
-        PyObject *callback = pymonitoring_compat_callback(tstate, tool,
-                                                          event->id);
+        PyObject *callback = pymonitoring_compat_callback(tool, event->id);
         if (callback == NULL) {
             if (PyErr_Occurred()) {
                 disabling = -1;
@@ -819,7 +1098,7 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
         }
         if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
             /* Left in place, the callback would raise again and again. */
-            pymonitoring_compat_remove_callback(tstate, tool, event->id);
+            pymonitoring_compat_remove_callback(tool, event->id);
             PyErr_Format(PyExc_ValueError,
                          "Cannot disable %s events. Callback removed.",
                          event->name);
@@ -828,8 +1107,7 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
         }
         disabling |= 1 << tool;
     }
-    tstate->tracing--;
-    tstate->what_event = old_what;
+    pymonitoring_compat_resume(&pause);
     Py_DECREF(args[2]);
     return disabling;
 }
@@ -842,28 +1120,110 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
 
 /* The same, by the interpreter's function where that has the arguments. */
 static inline int
-pymonitoring_compat_call_tools(PyThreadState *tstate,
-                               const pymonitoring_compat_event *event,
+pymonitoring_compat_call_tools(const pymonitoring_compat_event *event,
                                uint8_t tools)
 {
 #if PYMONITORING_COMPAT_GIL
-    if (event->id >= PY_MONITORING_EVENT_C_RETURN) {
-        return pymonitoring_compat_call_callbacks(tstate, event, tools);
+    if (event->id == PY_MONITORING_EVENT_C_RETURN
+        || event->id == PY_MONITORING_EVENT_C_RAISE)
+    {
+        return pymonitoring_compat_call_callbacks(event, tools);
     }
-#else
-    (void)tstate;
 #endif
     PyMonitoringState state = {tools, 0};
+#ifdef Py_LIMITED_API
+    pymonitoring_compat_pause pause;
+    if (pymonitoring_compat_stop(&pause) < 0) {
+        return -1;
+    }
+#endif
     if (event->plain != NULL && event->nargs == 3) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
-    if (pymonitoring_compat_native(&state, event) < 0) {
-        return -1;
-    }
-    return tools & ~state.active;
+    int err = pymonitoring_compat_native(&state, event);
+#ifdef Py_LIMITED_API
+    pymonitoring_compat_resume(&pause);
+#endif
+    return err < 0 ? -1 : tools & ~state.active;
 }
 
 #endif
+
+/* ------ Local events of code objects ------ */
+
+/* Has any tool ever had local events on the code-like?  It is asked of every
+   code object, and nothing else is. */
+static inline int
+pymonitoring_compat_has_local(PyObject *codelike)
+{
+#ifdef Py_LIMITED_API
+    (void)codelike;
+    return 0;
+#else
+    if (codelike == NULL || !PyCode_Check(codelike)) {
+        return 0;
+    }
+    PyCodeObject *code = (PyCodeObject *)codelike;
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_ptr_acquire(&code->_co_monitoring) != NULL;
+#else
+    return code->_co_monitoring != NULL;
+#endif
+#endif
+}
+
+/* Is an event worth firing? */
+#define PYMONITORING_COMPAT_ACTIVE(STATE, CODELIKE) \
+    (PYMONITORING_COMPAT_LOAD(&(STATE)->active) \
+     || pymonitoring_compat_has_local(CODELIKE))
+
+/* Those of some tools that chose the event for its code-like; -1 on error. */
+static inline int
+pymonitoring_compat_local_tools(const pymonitoring_compat_event *event,
+                                int tools)
+{
+    int base = pymonitoring_compat_base_event(event->id);
+    if (tools == 0 || base == PY_MONITORING_EVENT_INSTRUCTION
+        || !PY_MONITORING_IS_INSTRUMENTED_EVENT(base))
+    {
+        return 0;
+    }
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) \
+    && !defined(Py_LIMITED_API)
+#if PYMONITORING_COMPAT_TABLES
+    int status = pymonitoring_compat_check(1);
+    if (status != PYMONITORING_COMPAT_GOOD) {
+        return status < 0 ? -1 : 0;
+    }
+#endif
+    PyCodeObject *code = (PyCodeObject *)event->codelike;
+    return tools & code->_co_monitoring->local_monitors.tools[base];
+#else
+    int local = 0;
+    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
+        if (!(tools >> tool & 1)) {
+            continue;
+        }
+        PyObject *set = pymonitoring_compat_call("get_local_events", "(iO)",
+                                                 tool, event->codelike);
+        if (set != NULL) {
+            unsigned long events = PyLong_AsUnsignedLong(set);
+            local |= (int)(events >> pymonitoring_compat_id(base) & 1) << tool;
+            Py_DECREF(set);
+        }
+        /* The tool is not in use, or this is no code object. */
+        else if (PyErr_ExceptionMatches(PyExc_ValueError)
+                 || PyErr_ExceptionMatches(PyExc_TypeError))
+        {
+            PyErr_Clear();
+        }
+        else {
+            return -1;
+        }
+    }
+    return local;
+#endif
+}
 
 /* ------ Disabled locations ------ */
 
@@ -890,9 +1250,10 @@ pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
         pair = pymonitoring_compat_get(interpreter_dict, key);
         if ((pair == NULL && !PyErr_Occurred())
             || (pair != NULL && PyObject_RichCompareBool(
-                PyTuple_GET_ITEM(pair, 0), version, Py_NE) > 0))
+                PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
         {
-            Py_XSETREF(pair, Py_BuildValue("(O{})", version));
+            Py_XDECREF(pair);
+            pair = Py_BuildValue("(O{})", version);
             if (pair != NULL
                 && PyDict_SetItem(interpreter_dict, key, pair) < 0)
             {
@@ -901,7 +1262,7 @@ pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
         }
     }
     if (pair != NULL) {
-        disabled = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+        disabled = Py_NewRef(PyTuple_GetItem(pair, 1));
     }
     Py_XDECREF(pair);
     Py_XDECREF(key);
@@ -916,8 +1277,8 @@ pymonitoring_compat_forget(PyObject *self, PyObject *ref)
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
     PyObject *disabled = dict ? pymonitoring_compat_all_disabled(dict) : NULL;
     PyObject *entry = disabled ? pymonitoring_compat_get(disabled, self) : NULL;
-    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref
-        && pymonitoring_compat_referent(ref) == NULL)
+    if (entry != NULL && PyTuple_GetItem(entry, 0) == ref
+        && pymonitoring_compat_referent(ref) == Py_None)
     {
         (void)PyDict_DelItem(disabled, self);
     }
@@ -941,7 +1302,8 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
     PyObject *disabled = pymonitoring_compat_all_disabled(interpreter_dict);
     PyObject *id = PyLong_FromVoidPtr(event->codelike);
     PyObject *location = PyLong_FromUnsignedLongLong(
-        (unsigned long long)pymonitoring_compat_base_event(event->id) << 32
+        (unsigned long long)pymonitoring_compat_id(
+            pymonitoring_compat_base_event(event->id)) << 32
         | (uint32_t)event->number);
     PyObject *entry = NULL;
     PyObject *value = NULL;
@@ -953,12 +1315,12 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
     entry = pymonitoring_compat_get(disabled, id);
     /* An address may be used again. */
     if (entry != NULL && pymonitoring_compat_referent(
-            PyTuple_GET_ITEM(entry, 0)) != event->codelike)
+            PyTuple_GetItem(entry, 0)) != event->codelike)
     {
         Py_CLEAR(entry);
     }
     if (entry != NULL) {
-        value = pymonitoring_compat_get(PyTuple_GET_ITEM(entry, 1), location);
+        value = pymonitoring_compat_get(PyTuple_GetItem(entry, 1), location);
     }
     if (PyErr_Occurred()) {
         goto done;
@@ -968,12 +1330,13 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
         goto done;
     }
     tools |= more;
-    Py_XSETREF(value, PyLong_FromLong(tools));
+    Py_XDECREF(value);
+    value = PyLong_FromLong(tools);
     if (value == NULL) {
         tools = -1;
     }
     else if (entry != NULL) {
-        if (PyDict_SetItem(PyTuple_GET_ITEM(entry, 1), location, value) < 0) {
+        if (PyDict_SetItem(PyTuple_GetItem(entry, 1), location, value) < 0) {
             tools = -1;
         }
     }
@@ -998,7 +1361,8 @@ done:
 }
 
 /* Disable the location of the event for more tools, none or more.  Return the
-   tools for which it is disabled; -1 on error. */
+   tools for which it is disabled; -1 on error: TypeError if the code-like cannot
+   be weakly referenced. */
 static inline int
 pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 {
@@ -1023,29 +1387,29 @@ pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 /* Call the tools for an event whose arguments are good.  Called, and returns
    when there is no error, without an exception set. */
 static inline int
-pymonitoring_compat_dispatch(PyThreadState *tstate, PyMonitoringState *state,
-                             const pymonitoring_compat_event *event,
-                             uint8_t tools)
+pymonitoring_compat_dispatch(PyMonitoringState *state,
+                             const pymonitoring_compat_event *event, int tools)
 {
-    int base = pymonitoring_compat_base_event(event->id);
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(base)
-        && PYMONITORING_COMPAT_LOAD(&pymonitoring_compat_any_disabled))
-    {
+    if (PYMONITORING_COMPAT_LOAD(&pymonitoring_compat_any_disabled)) {
         int disabled = pymonitoring_compat_disable(event, 0);
         if (disabled < 0) {
             return -1;
         }
-        tools &= (uint8_t)~disabled;
+        tools &= ~disabled;
     }
     int disabling = tools
-        ? pymonitoring_compat_call_tools(tstate, event, tools) : 0;
+        ? pymonitoring_compat_call_tools(event, (uint8_t)tools) : 0;
     if (disabling <= 0) {
         return disabling;
     }
-    if (Py_TYPE(event->codelike)->tp_weaklistoffset != 0) {
+    if (pymonitoring_compat_disable(event, disabling) >= 0) {
         PYMONITORING_COMPAT_STORE(&pymonitoring_compat_any_disabled, 1);
-        return pymonitoring_compat_disable(event, disabling) < 0 ? -1 : 0;
+        return 0;
     }
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return -1;
+    }
+    PyErr_Clear();
     /* For the state, until it is next written. */
 #ifdef Py_GIL_DISABLED
     (void)_Py_atomic_and_uint8(&state->active, (uint8_t)~disabling);
@@ -1059,20 +1423,35 @@ static inline int
 pymonitoring_compat_fire(PyMonitoringState *state,
                          pymonitoring_compat_event *event)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(pymonitoring_compat_native(state, event))
-    PyThreadState *tstate = PyThreadState_Get();
-    if (tstate->tracing) {
+    int active = PYMONITORING_COMPAT_LOAD(&state->active);
+    PYMONITORING_COMPAT_IF_NATIVE(
+        active ? pymonitoring_compat_native(state, event) : 0)
+    if (pymonitoring_compat_is_paused()) {
         return 0;
     }
-    uint8_t tools = PYMONITORING_COMPAT_ACTIVE(state)
-                    & pymonitoring_compat_tools(tstate, event->id);
-    if (tools == 0) {
+    int tools = active ? active & pymonitoring_compat_tools(event->id) : 0;
+#ifdef Py_LIMITED_API
+    int others = active & ~tools;
+#else
+    int others = !pymonitoring_compat_has_local(event->codelike) ? 0
+        : PYMONITORING_COMPAT_TOOL_MASK & ~tools;
+#endif
+    if (tools == 0 && others == 0) {
         return 0;
     }
     int err = -1;
     int is_exception = event->id == PY_MONITORING_EVENT_C_RAISE;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
+    int local = pymonitoring_compat_local_tools(event, others);
+    if (local < 0) {
+        goto done;
+    }
+    tools |= local;
+    if (tools == 0) {
+        err = 0;
+        goto done;
+    }
     if (event->offset < 0) {
         PyErr_Format(PyExc_ValueError,
                      "offset of %s event must be non-negative, not %d",
@@ -1092,13 +1471,13 @@ pymonitoring_compat_fire(PyMonitoringState *state,
         && !PyObject_TypeCheck(event->arg1,
                                (PyTypeObject *)PyExc_StopIteration))
     {
-        stop = event->arg1 = PyObject_CallOneArg(PyExc_StopIteration,
-                                                 event->arg1);
+        stop = event->arg1 = PyObject_CallFunctionObjArgs(
+            PyExc_StopIteration, event->arg1, NULL);
         if (stop == NULL) {
             goto done;
         }
     }
-    err = pymonitoring_compat_dispatch(tstate, state, event, tools);
+    err = pymonitoring_compat_dispatch(state, event, tools);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
@@ -1123,17 +1502,16 @@ pymonitoring_compat_write_states(PyMonitoringState *state_array,
                                  Py_ssize_t length)
 {
     uint64_t current;
-    uint8_t last = 0;
+    int bad = 0;
     for (Py_ssize_t i = 0; i < length; i++) {
-        last = Py_MAX(last, event_types[i]);
+        bad |= pymonitoring_compat_base_event(event_types[i]) < 0;
     }
 #ifdef Py_GIL_DISABLED
     PyMutex_Lock(&pymonitoring_compat_mutex);
 #endif
     int err = pymonitoring_compat_read(state_array, &current, event_types,
                                        length);
-    int bad = last > PY_MONITORING_EVENT_C_RAISE && current != 0
-              && pymonitoring_compat_listens(PyThreadState_Get());
+    bad = bad && current != 0 && pymonitoring_compat_listeners() != 0;
     for (Py_ssize_t i = 0; bad && i < length; i++) {
         PYMONITORING_COMPAT_STORE(&state_array[i].active, 0);
     }
@@ -1146,7 +1524,7 @@ pymonitoring_compat_write_states(PyMonitoringState *state_array,
     if (bad) {
         PyObject *pending = PyErr_GetRaisedException();
         Py_ssize_t i = 0;
-        while (event_types[i] <= PY_MONITORING_EVENT_C_RAISE) {
+        while (pymonitoring_compat_base_event(event_types[i]) >= 0) {
             i++;
         }
         PyErr_Format(PyExc_ValueError,
@@ -1163,8 +1541,27 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
                                uint64_t *version, const uint8_t *event_types,
                                Py_ssize_t length)
 {
+#ifdef Py_LIMITED_API
+    int sends = PyMonitoringCompat_SendsEvents();
+    if (sends && pymonitoring_compat_ids[0] == 0) {
+        PyObject *pending = PyErr_GetRaisedException();
+        sends = pymonitoring_compat_find_ids();
+        if (sends < 0) {
+            pymonitoring_compat_chain(pending);
+        }
+        else {
+            PyErr_SetRaisedException(pending);
+            sends = 1;
+        }
+    }
+    if (sends <= 0) {
+        memset(state_array, 0, (size_t)length * sizeof(*state_array));
+        *version = 0;
+        return sends;
+    }
+#endif
     PYMONITORING_COMPAT_IF_NATIVE(
-        PyMonitoring_EnterScope(state_array, version, event_types, length))
+        pymonitoring_compat_enter(state_array, version, event_types, length))
 #ifdef Py_GIL_DISABLED
     uint64_t entered = _Py_atomic_load_uint64_acquire(version);
 #else
@@ -1195,30 +1592,33 @@ pymonitoring_compat_ExitScope(void)
     pymonitoring_compat_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+        if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
             return 0; \
         } \
         pymonitoring_compat_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
             NULL, NULL PYMONITORING_COMPAT_FUNCTIONS( \
-                PyMonitoring_Fire ## NAME ## Event, NULL) \
+                _PyMonitoring_Fire ## NAME ## Event, NULL) \
         }; \
         return pymonitoring_compat_fire(state, &event); \
     }
 
 #define PYMONITORING_COMPAT_FIRE_VALUE(NAME, ID, VALUE) \
+    PYMONITORING_COMPAT_FIRE_BY(NAME, ID, VALUE, \
+                                _PyMonitoring_Fire ## NAME ## Event)
+#define PYMONITORING_COMPAT_FIRE_BY(NAME, ID, VALUE, FUNCTION) \
     static inline int \
     pymonitoring_compat_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset, \
         PyObject *VALUE) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+        if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
             return 0; \
         } \
         pymonitoring_compat_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
             VALUE, NULL PYMONITORING_COMPAT_FUNCTIONS( \
-                NULL, PyMonitoring_Fire ## NAME ## Event) \
+                NULL, FUNCTION) \
         }; \
         return pymonitoring_compat_fire(state, &event); \
     }
@@ -1228,7 +1628,18 @@ PYMONITORING_COMPAT_FIRE(PyResume, PY_RESUME, 2)
 PYMONITORING_COMPAT_FIRE_VALUE(PyReturn, PY_RETURN, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(PyYield, PY_YIELD, retval)
 PYMONITORING_COMPAT_FIRE_VALUE(Jump, JUMP, target_offset)
-#if PY_VERSION_HEX >= 0x030E0000
+#ifdef Py_LIMITED_API
+PYMONITORING_COMPAT_FIRE_BY(BranchLeft, BRANCH_LEFT, target_offset,
+                            &_PyMonitoring_FireBranchLeftEvent != NULL
+                            ? _PyMonitoring_FireBranchLeftEvent
+                            : _PyMonitoring_FireBranchEvent)
+PYMONITORING_COMPAT_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
+                            &_PyMonitoring_FireBranchRightEvent != NULL
+                            ? _PyMonitoring_FireBranchRightEvent
+                            : _PyMonitoring_FireBranchEvent)
+#  define pymonitoring_compat_FireBranchEvent \
+    pymonitoring_compat_FireBranchRightEvent
+#elif PY_VERSION_HEX >= 0x030E0000
 PYMONITORING_COMPAT_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
 PYMONITORING_COMPAT_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
 #  define pymonitoring_compat_FireBranchEvent \
@@ -1251,7 +1662,7 @@ static inline int
 pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
                                   int32_t offset, int lineno)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
+    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) {
         return 0;
     }
     pymonitoring_compat_event event = {
@@ -1263,7 +1674,7 @@ pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
 
 /* The body of a function for CALL, C_RETURN or C_RAISE. */
 #define PYMONITORING_COMPAT_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
         return 0; \
     } \
     PYMONITORING_COMPAT_IF_NATIVE(NATIVE) \
@@ -1280,7 +1691,7 @@ pymonitoring_compat_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
 {
     PYMONITORING_COMPAT_FIRE_CALL(
         CALL, callable, arg0,
-        PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
+        _PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
 }
 
 static inline int
@@ -1313,7 +1724,7 @@ pymonitoring_compat_FireCReturnEvent(PyMonitoringState *state,
     (void)retval;
     PYMONITORING_COMPAT_FIRE_CALL(
         C_RETURN, NULL, NULL,
-        PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
+        _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
 }
 
 static inline int
@@ -1322,7 +1733,44 @@ pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
 {
     PYMONITORING_COMPAT_FIRE_CALL(
         C_RAISE, NULL, NULL,
-        PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+        _PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+}
+
+#ifdef Py_LIMITED_API
+/* A type that the module types names. */
+static inline PyObject *
+pymonitoring_compat_type(const char *name)
+{
+    PyObject *module = PyImport_ImportModule("types");
+    PyObject *type = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return type;
+}
+#endif
+
+/* Is it a Python function, or a bound method of one?  -1 on error. */
+static inline int
+pymonitoring_compat_is_function(PyObject *callable)
+{
+#ifdef Py_LIMITED_API
+    PyObject *function_type = pymonitoring_compat_type("FunctionType");
+    PyObject *method_type = pymonitoring_compat_type("MethodType");
+    int found = function_type != NULL && method_type != NULL ? 0 : -1;
+    if (found == 0) {
+        PyObject *type = (PyObject *)Py_TYPE(callable);
+        PyObject *function = type != method_type ? Py_NewRef(callable)
+            : PyObject_GetAttrString(callable, "__func__");
+        found = function == NULL ? -1
+            : (PyObject *)Py_TYPE(function) == function_type;
+        Py_XDECREF(function);
+    }
+    Py_XDECREF(function_type);
+    Py_XDECREF(method_type);
+    return found;
+#else
+    return PyFunction_Check(PyMethod_Check(callable)
+                            ? PyMethod_GET_FUNCTION(callable) : callable);
+#endif
 }
 
 static inline PyObject *
@@ -1333,7 +1781,7 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
                                PyObject *callable, PyObject *const *args,
                                size_t nargsf, PyObject *kwnames)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(call_state)) {
+    if (!PYMONITORING_COMPAT_ACTIVE(call_state, codelike)) {
         return PyObject_Vectorcall(callable, args, nargsf, kwnames);
     }
     PYMONITORING_COMPAT_IF_NATIVE(
@@ -1351,15 +1799,15 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
         }
         Py_DECREF(arg0);            /* immortal */
     }
-    if (pymonitoring_compat_FireCallEvent(call_state, codelike, offset,
-                                          callable, arg0) < 0)
+    int is_function = pymonitoring_compat_is_function(callable);
+    if (is_function < 0
+        || pymonitoring_compat_FireCallEvent(call_state, codelike, offset,
+                                             callable, arg0) < 0)
     {
         return NULL;
     }
     PyObject *result = PyObject_Vectorcall(callable, args, nargsf, kwnames);
-    PyObject *function = PyMethod_Check(callable)
-                         ? PyMethod_GET_FUNCTION(callable) : callable;
-    if (PyFunction_Check(function)) {
+    if (is_function) {
         return result;
     }
     if (result == NULL) {
@@ -1383,7 +1831,7 @@ pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
     (void)codelike;
     (void)globals;
     (void)locals;
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
+    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) {
         return 0;
     }
     PYMONITORING_COMPAT_IF_NATIVE(
@@ -1391,23 +1839,501 @@ pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
     return 0;
 }
 
-/* The code object for a traceback entry, a new reference. */
-static inline PyObject *
-pymonitoring_compat_code(PyObject *codelike, int lineno)
+/* ------ The API: code objects made of locations ------ */
+
+static inline const char *
+pymonitoring_compat_find_problem(const PyCodeLocation *at)
 {
-    if (PyCode_Check(codelike)) {
-        return Py_NewRef(codelike);
+    int end_lineno = at->end_lineno < 0 ? at->lineno : at->end_lineno;
+    if (at->lineno < -1 || at->lineno == 0) {
+        return "lineno must be positive, or -1";
     }
-    PyObject *filename = PyObject_GetAttrString(codelike, "co_filename");
-    PyObject *name = PyObject_GetAttrString(codelike, "co_name");
-    const char *utf8_filename = filename == NULL
-                                ? NULL : PyUnicode_AsUTF8(filename);
-    const char *utf8_name = name == NULL ? NULL : PyUnicode_AsUTF8(name);
-    PyObject *code = utf8_filename == NULL || utf8_name == NULL ? NULL
-        : (PyObject *)PyCode_NewEmpty(utf8_filename, utf8_name, lineno);
-    Py_XDECREF(name);
-    Py_XDECREF(filename);
+    if (at->end_lineno < -1 || at->end_lineno == 0) {
+        return "end_lineno must be positive, or -1";
+    }
+    if (at->col_offset < -1 || at->end_col_offset < -1) {
+        return "col_offset and end_col_offset must not be negative, or be -1";
+    }
+    if (at->lineno < 0 && (end_lineno & at->col_offset & at->end_col_offset)
+                          != -1)
+    {
+        return "without lineno, all must be -1";
+    }
+    if (end_lineno < at->lineno) {
+        return "end_lineno is before lineno";
+    }
+    return end_lineno == at->lineno && at->end_col_offset >= 0
+           && at->end_col_offset < at->col_offset
+        ? "end_col_offset is before col_offset" : NULL;
+}
+
+static inline uint8_t *
+pymonitoring_compat_write_number(uint8_t *end, unsigned int number)
+{
+    for (; number >= 64; number >>= 6) {
+        *end++ = (uint8_t)(64 | (number & 63));
+    }
+    *end++ = (uint8_t)number;
+    return end;
+}
+
+/* Write an entry of a location table for some code units, at most 8.  It is a
+   byte of the kind and the number of units, and numbers. */
+#define PYMONITORING_COMPAT_ENTRY_SIZE (1 + 4 * 6)
+
+static inline uint8_t *
+pymonitoring_compat_write_entry(uint8_t *end, const PyCodeLocation *at,
+                                int units, int *last_line)
+{
+    uint8_t *start = end++;
+    int delta = at->lineno - *last_line;
+    int lines = at->end_lineno < 0 ? 0 : at->end_lineno - at->lineno;
+    int column = at->col_offset;
+    int end_column = at->end_col_offset;
+    int has_columns = lines == 0 && column >= 0 && end_column >= 0;
+    int kind;
+    if (at->lineno < 0) {
+        kind = 15;
+    }
+    else if (has_columns && delta == 0 && column < 80
+             && end_column - column < 16)
+    {
+        kind = column / 8;
+        *end++ = (uint8_t)(column % 8 << 4 | (end_column - column));
+    }
+    else if (has_columns && delta >= 0 && delta < 3 && end_column < 128) {
+        kind = 10 + delta;
+        *end++ = (uint8_t)column;
+        *end++ = (uint8_t)end_column;
+    }
+    else {
+        end = pymonitoring_compat_write_number(
+            end, delta < 0 ? (0u - (unsigned int)delta) << 1 | 1
+                           : (unsigned int)delta << 1);
+        kind = lines == 0 && column < 0 && end_column < 0 ? 13 : 14;
+        if (kind == 14) {
+            end = pymonitoring_compat_write_number(end, (unsigned int)lines);
+            end = pymonitoring_compat_write_number(
+                end, (unsigned int)column + 1);
+            end = pymonitoring_compat_write_number(
+                end, (unsigned int)end_column + 1);
+        }
+    }
+    if (at->lineno > 0) {
+        *last_line = at->lineno;
+    }
+    *start = (uint8_t)(128 | kind << 3 | (units - 1));
+    return end;
+}
+
+/* The table for code units at these locations, and some more at none. */
+static inline PyObject *
+pymonitoring_compat_new_table(const PyCodeLocation *locations,
+                              Py_ssize_t num_locations, Py_ssize_t more,
+                              int line)
+{
+    static const PyCodeLocation unknown = {-1, -1, -1, -1};
+    uint8_t *table = (size_t)(num_locations + more)
+                     > (size_t)-1 / PYMONITORING_COMPAT_ENTRY_SIZE ? NULL
+        : (uint8_t *)PyMem_Malloc((size_t)(num_locations + more)
+                                  * PYMONITORING_COMPAT_ENTRY_SIZE);
+    if (table == NULL) {
+        return PyErr_NoMemory();
+    }
+    uint8_t *end = table;
+    for (Py_ssize_t i = 0; i < num_locations; i++) {
+        end = pymonitoring_compat_write_entry(end, &locations[i], 1, &line);
+    }
+    for (; more > 0; more--) {
+        end = pymonitoring_compat_write_entry(end, &unknown, 1, &line);
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)table,
+                                                end - table);
+    PyMem_Free(table);
+    return bytes;
+}
+
+/* The opcodes of RESUME, NOP, what loads AssertionError and RAISE_VARARGS, from
+   the lowest byte on; 0 while they are not known, 1 if the interpreter lacks
+   one, or reads location tables in another way.  Who finds out again finds the
+   same. */
+PYMONITORING_COMPAT_SHARED uint32_t pymonitoring_compat_opcodes = 0;
+
+/* 0 on error. */
+static inline uint32_t
+pymonitoring_compat_find_opcodes(void)
+{
+    static const char *const names[] = {
+        "RAISE_VARARGS", "LOAD_ASSERTION_ERROR", "NOP", "RESUME",
+    };
+    PyObject *module = PyImport_ImportModule("opcode");
+    PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
+    uint32_t opcodes = 0;
+    for (int i = 0; map != NULL && i < 4; i++) {
+        PyObject *opcode = PyMapping_GetItemString(map, names[i]);
+        if (opcode == NULL && i == 1) {
+            /* From 3.14 on; its number 0 is AssertionError. */
+            PyErr_Clear();
+            opcode = PyMapping_GetItemString(map, "LOAD_COMMON_CONSTANT");
+        }
+        opcodes = opcodes << 8
+                  | (opcode == NULL ? 0 : (uint8_t)PyLong_AsLong(opcode));
+        Py_XDECREF(opcode);
+        if (PyErr_Occurred()) {
+            opcodes = PyErr_ExceptionMatches(PyExc_KeyError);
+            break;
+        }
+    }
+    if (opcodes != 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(map);
+    return opcodes;
+}
+
+/* Code that raises AssertionError if it runs: RESUME and NOPs that have the
+   locations, two instructions that have none. */
+static inline PyObject *
+pymonitoring_compat_make_code(uint32_t opcodes, PyObject *filename,
+                              PyObject *name, PyObject *qualname,
+                              int firstlineno, const PyCodeLocation *locations,
+                              Py_ssize_t num_locations)
+{
+    PyObject *code = NULL;
+    /* From 3.15 on the unit after RESUME belongs to it. */
+    Py_ssize_t units = num_locations + (num_locations == 0 ? 3 : 2)
+        + (num_locations < 2 && Py_Version >= 0x030F0000);
+    Py_ssize_t more = units - num_locations;
+    PyObject *table = pymonitoring_compat_new_table(locations, num_locations,
+                                                    more, firstlineno);
+    PyObject *bytecode = PyBytes_FromStringAndSize(NULL, 2 * units);
+#ifdef Py_LIMITED_API
+    PyObject *sample = Py_CompileString("0", "", Py_eval_input);
+    PyObject *type = sample ? (PyObject *)Py_TYPE(sample) : NULL;
+#else
+    PyObject *sample = NULL;
+    PyObject *type = (PyObject *)&PyCode_Type;
+#endif
+    if (table != NULL && bytecode != NULL && type != NULL) {
+        char *unit = PyBytes_AsString(bytecode);
+        for (Py_ssize_t i = 0; i < units; i++, unit += 2) {
+            unit[0] = (char)(opcodes >> (i == 0 ? 0 : i < units - 2 ? 8
+                                         : i < units - 1 ? 16 : 24) & 255);
+            unit[1] = i == units - 1;
+        }
+        code = PyObject_CallFunction(
+            type, "iiiiiiO()()()OOOiOy()()", 0, 0, 0, 0, 1, 0, bytecode,
+            filename, name, qualname, firstlineno, table, "");
+    }
+    Py_XDECREF(sample);
+    Py_XDECREF(bytecode);
+    Py_XDECREF(table);
     return code;
+}
+
+/* Does the interpreter read all kinds of entries as they are meant?  -1 on
+   error. */
+static inline int
+pymonitoring_compat_check_opcodes(uint32_t opcodes)
+{
+    static const PyCodeLocation sample[] = {
+        {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
+        {8, -1, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94},
+    };
+    enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
+    PyObject *name = PyUnicode_FromString("");
+    PyObject *code = name == NULL ? NULL : pymonitoring_compat_make_code(
+        opcodes, name, name, name, 1, sample, NUMBER);
+    PyObject *positions = code == NULL ? NULL
+        : PyObject_CallMethod(code, "co_positions", NULL);
+    PyObject *list = positions ? PySequence_List(positions) : NULL;
+    int good = list == NULL ? -1 : PyList_Size(list) == NUMBER + 2;
+    for (int i = 0; good > 0 && i < 4 * NUMBER; i++) {
+        const PyCodeLocation *at = &sample[i / 4];
+        const int expected[] = {
+            at->lineno, at->end_lineno < 0 ? at->lineno : at->end_lineno,
+            at->col_offset, at->end_col_offset,
+        };
+        PyObject *row = PyList_GetItem(list, i / 4);
+        PyObject *item = PyTuple_GetItem(row, i % 4);
+        long number = item == Py_None ? -1 : item ? PyLong_AsLong(item) : -2;
+        /* python -X no_debug_ranges leaves the line alone. */
+        good = number == expected[i % 4]
+            || (i % 4 > 0 && number == (i % 4 == 1 ? at->lineno : -1));
+    }
+    /* What has another shape is no error. */
+    if (good == 0
+        || (good < 0 && !PyErr_ExceptionMatches(PyExc_MemoryError)))
+    {
+        PyErr_Clear();
+        good = 0;
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(code);
+    Py_XDECREF(positions);
+    Py_XDECREF(list);
+    return good;
+}
+
+/* A copy of a code object with other names, and if table is not NULL that. */
+static inline PyObject *
+pymonitoring_compat_rename(PyObject *code, PyObject *filename, PyObject *name,
+                           PyObject *qualname, int firstlineno,
+                           PyObject *table)
+{
+    PyObject *replace = PyObject_GetAttrString(code, "replace");
+    PyObject *args = PyTuple_New(0);
+    PyObject *kwargs = Py_BuildValue(
+        "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
+        qualname, "co_firstlineno", firstlineno);
+    PyObject *renamed = NULL;
+    if (replace != NULL && args != NULL && kwargs != NULL
+        && (table == NULL
+            || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
+    {
+        renamed = PyObject_Call(replace, args, kwargs);
+    }
+    Py_XDECREF(replace);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return renamed;
+}
+
+static inline PyObject *
+pymonitoring_compat_NewWithLocations(PyObject *filename, PyObject *name,
+                                     PyObject *qualname, int firstlineno,
+                                     const PyCodeLocation *locations,
+                                     Py_ssize_t num_locations)
+{
+    PYMONITORING_COMPAT_IF_NATIVE(
+        PyCode_NewWithLocations(filename, name, qualname, firstlineno,
+                                locations, num_locations))
+    static const char *const whats[] = {"filename", "name", "qualname"};
+    const Py_ssize_t maximum = INT_MAX / 2 - 3;
+    qualname = qualname ? qualname : name;
+    PyObject *const names[] = {filename, name, qualname};
+    for (int i = 0; i < 3; i++) {
+        if (names[i] == NULL || !PyUnicode_CheckExact(names[i])) {
+            PyObject *type = names[i] ? PyType_GetName(Py_TYPE(names[i]))
+                                      : PyUnicode_FromString("NULL");
+            if (type != NULL) {
+                PyErr_Format(PyExc_TypeError, "%s must be str, not %U",
+                             whats[i], type);
+                Py_DECREF(type);
+            }
+            return NULL;
+        }
+    }
+    const char *problem =
+        firstlineno < 0 ? "firstlineno must not be negative"
+        : num_locations < 0 ? "num_locations must not be negative"
+        : locations == NULL && num_locations > 0 && num_locations <= maximum
+        ? "locations must not be NULL" : NULL;
+    if (problem != NULL) {
+        PyErr_SetString(PyExc_ValueError, problem);
+        return NULL;
+    }
+    if (num_locations > maximum) {
+        PyErr_Format(PyExc_OverflowError,
+                     "%zd locations are too many, %zd are possible",
+                     num_locations, maximum);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < num_locations; i++) {
+        problem = pymonitoring_compat_find_problem(&locations[i]);
+        if (problem != NULL) {
+            PyErr_Format(PyExc_ValueError, "location %zd: %s", i, problem);
+            return NULL;
+        }
+    }
+#ifdef Py_GIL_DISABLED
+    uint32_t opcodes =
+        _Py_atomic_load_uint32_relaxed(&pymonitoring_compat_opcodes);
+#else
+    uint32_t opcodes = pymonitoring_compat_opcodes;
+#endif
+    if (opcodes == 0) {
+        opcodes = pymonitoring_compat_find_opcodes();
+        int good = opcodes > 1 ? pymonitoring_compat_check_opcodes(opcodes)
+                               : (int)opcodes - 1;
+        if (good < 0) {
+            return NULL;
+        }
+        opcodes = good ? opcodes : 1;
+#ifdef Py_GIL_DISABLED
+        _Py_atomic_store_uint32_relaxed(&pymonitoring_compat_opcodes, opcodes);
+#else
+        pymonitoring_compat_opcodes = opcodes;
+#endif
+    }
+    if (opcodes != 1) {
+        return pymonitoring_compat_make_code(opcodes, filename, name, qualname,
+                                             firstlineno, locations,
+                                             num_locations);
+    }
+    PyObject *empty = Py_CompileString("raise AssertionError", "",
+                                       Py_file_input);
+    PyObject *code = empty == NULL ? NULL : pymonitoring_compat_rename(
+        empty, filename, name, qualname, firstlineno, NULL);
+    Py_XDECREF(empty);
+    return code;
+}
+
+/* ------ The API: tracebacks ------ */
+
+/* An attribute that is a string, as exact str. */
+static inline PyObject *
+pymonitoring_compat_string(PyObject *codelike, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(codelike, name);
+    PyObject *string = value ? PyUnicode_FromObject(value) : NULL;
+    Py_XDECREF(value);
+    return string;
+}
+
+/* The file that an offset in a code-like means, a new reference, and the
+   location, of which what cannot be known is -1. */
+static inline PyObject *
+pymonitoring_compat_locate(PyObject *codelike, int32_t offset,
+                           PyCodeLocation *location)
+{
+    PyObject *filename = NULL;
+    PyObject *row = NULL;
+    PyObject *iterator = NULL;
+    PyCodeLocation found = {-1, -1, -1, -1};
+    int *const numbers[] = {&found.lineno, &found.end_lineno,
+                            &found.col_offset, &found.end_col_offset};
+    PyObject *method = PyObject_GetAttrString(codelike, "co_location");
+    int first = method != NULL;
+    *location = found;
+    if (method != NULL) {
+        row = PyObject_CallFunction(method, "i", (int)offset);
+    }
+    else {
+        PyErr_Clear();
+        method = PyObject_GetAttrString(codelike, "co_positions");
+        PyObject *positions = method ? PyObject_CallNoArgs(method) : NULL;
+        iterator = positions ? PyObject_GetIter(positions) : NULL;
+        Py_XDECREF(positions);
+        row = iterator ? PyIter_Next(iterator) : NULL;
+        for (int32_t i = offset / 2; row != NULL && i > 0; i--) {
+            Py_DECREF(row);
+            row = PyIter_Next(iterator);
+        }
+    }
+    if (offset >= 0 && offset % 2 == 0 && row != NULL && PyTuple_Check(row)
+        && PyTuple_Size(row) == first + 4)
+    {
+        for (int i = 0; i < 4; i++) {
+            PyObject *item = PyTuple_GetItem(row, first + i);
+            *numbers[i] = item == Py_None ? -1 : (int)PyLong_AsLong(item);
+        }
+        if (first) {
+            filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
+        }
+        if (!PyErr_Occurred()
+            && pymonitoring_compat_find_problem(&found) == NULL)
+        {
+            *location = found;
+        }
+    }
+    PyErr_Clear();
+    Py_XDECREF(method);
+    Py_XDECREF(iterator);
+    Py_XDECREF(row);
+    return filename ? filename
+                    : pymonitoring_compat_string(codelike, "co_filename");
+}
+
+/* A frame that shows a code-like at one location.  Its code is made of that,
+   and if *lineno is 0, that is set. */
+static inline PyObject *
+pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
+                               int *lasti)
+{
+    /* A frame that is new is at the second unit. */
+    PyCodeLocation locations[2];
+    PyObject *frame = NULL;
+    PyObject *code = NULL;
+    PyObject *globals = PyDict_New();
+#ifndef Py_LIMITED_API
+    if (PyCode_Check(codelike)) {
+        int in_code = offset >= 0
+            && offset / 2 < Py_SIZE((PyVarObject *)codelike);
+        int line = !in_code ? -1
+            : PyCode_Addr2Line((PyCodeObject *)codelike, offset);
+        if (*lineno == 0) {
+            *lineno = line > 0 ? line
+                               : ((PyCodeObject *)codelike)->co_firstlineno;
+        }
+        *lasti = line == *lineno ? (int)offset : -1;
+        code = Py_NewRef(codelike);
+    }
+#endif
+    if (code == NULL) {
+        PyCodeLocation location;
+        PyObject *filename = pymonitoring_compat_locate(codelike, offset,
+                                                        &location);
+        PyObject *name = pymonitoring_compat_string(codelike, "co_name");
+        if (*lineno == 0 && location.lineno > 0) {
+            *lineno = location.lineno;
+        }
+        if (*lineno == 0) {
+            PyObject *first = PyObject_GetAttrString(codelike,
+                                                     "co_firstlineno");
+            *lineno = first ? (int)PyLong_AsLong(first) : 0;
+            Py_XDECREF(first);
+        }
+        *lasti = location.lineno == *lineno ? 0 : -1;
+        if (*lasti < 0) {
+            location.lineno = location.end_lineno = *lineno;
+            location.col_offset = location.end_col_offset = -1;
+        }
+        locations[0] = locations[1] = location;
+        if (filename != NULL && name != NULL && !PyErr_Occurred()) {
+#ifdef Py_LIMITED_API
+            PyObject *sample = Py_CompileString("lambda: (yield)", "",
+                                                Py_eval_input);
+            PyObject *consts = sample ? PyObject_GetAttrString(
+                sample, "co_consts") : NULL;
+            PyObject *table = pymonitoring_compat_new_table(
+                locations, 2, 64, *lineno);
+            code = consts == NULL || table == NULL ? NULL
+                : pymonitoring_compat_rename(PyTuple_GetItem(consts, 0),
+                                             filename, name, name, *lineno,
+                                             table);
+            Py_XDECREF(sample);
+            Py_XDECREF(consts);
+            Py_XDECREF(table);
+#else
+            code = pymonitoring_compat_NewWithLocations(
+                filename, name, NULL, *lineno, locations, 2);
+#endif
+        }
+        Py_XDECREF(filename);
+        Py_XDECREF(name);
+    }
+    if (code != NULL && globals != NULL) {
+#ifdef Py_LIMITED_API
+        /* A generator has a frame before it runs. */
+        PyObject *type = pymonitoring_compat_type("FunctionType");
+        PyObject *function = type ? PyObject_CallFunctionObjArgs(
+            type, code, globals, NULL) : NULL;
+        PyObject *generator = function ? PyObject_CallNoArgs(function) : NULL;
+        frame = generator ? PyObject_GetAttrString(generator, "gi_frame")
+                          : NULL;
+        Py_XDECREF(type);
+        Py_XDECREF(function);
+        Py_XDECREF(generator);
+#else
+        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
+                                        (PyCodeObject *)code, globals, NULL);
+#endif
+    }
+    Py_XDECREF(code);
+    Py_XDECREF(globals);
+    return frame;
 }
 
 static inline int
@@ -1423,27 +2349,19 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
         return -1;
     }
     PyObject *next = PyException_GetTraceback(exc);
-    PyObject *code = pymonitoring_compat_code(codelike, lineno);
-    PyObject *globals = PyDict_New();
     PyObject *frame = NULL, *traceback = NULL;
-    if (code != NULL && globals != NULL) {
-        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
-                                        (PyCodeObject *)code, globals, NULL);
+    pymonitoring_compat_pause pause;
+    int lasti = -1;
+    /* What the code-like does when asked is not the program's. */
+    if (pymonitoring_compat_stop(&pause) == 0) {
+        frame = pymonitoring_compat_make_frame(codelike, offset, &lineno,
+                                               &lasti);
+        pymonitoring_compat_resume(&pause);
     }
     if (frame != NULL) {
-        int line = -1;
-        if (code == codelike && offset >= 0
-            && offset / 2 < Py_SIZE((PyVarObject *)code))
-        {
-            line = PyCode_Addr2Line((PyCodeObject *)code, offset);
-        }
-        if (lineno == 0) {
-            lineno = line > 0 ? line
-                              : ((PyCodeObject *)code)->co_firstlineno;
-        }
         traceback = PyObject_CallFunction(
             (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
-            frame, line == lineno ? (int)offset : -1, lineno);
+            frame, lasti, lineno);
     }
     if (traceback != NULL) {
         (void)PyException_SetTraceback(exc, traceback);
@@ -1453,8 +2371,6 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
     int result = traceback != NULL ? 0 : -1;
     Py_XDECREF(traceback);
     Py_XDECREF(frame);
-    Py_XDECREF(globals);
-    Py_XDECREF(code);
     Py_XDECREF(next);
     return result;
 }
@@ -1491,9 +2407,11 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
     pymonitoring_compat_FireStopIterationEvent
 #define PyMonitoring_SetFrameNamespaces pymonitoring_compat_SetFrameNamespaces
 #define PyMonitoring_AddTraceback pymonitoring_compat_AddTraceback
+#define PyCode_NewWithLocations pymonitoring_compat_NewWithLocations
 
 #undef PYMONITORING_COMPAT_FIRE
 #undef PYMONITORING_COMPAT_FIRE_VALUE
+#undef PYMONITORING_COMPAT_FIRE_BY
 #undef PYMONITORING_COMPAT_FIRE_CALL
 #undef PYMONITORING_COMPAT_FUNCTIONS
 #undef PYMONITORING_COMPAT_IF_NATIVE
