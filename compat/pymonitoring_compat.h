@@ -83,36 +83,36 @@
 #else
 
 #if PY_VERSION_HEX < 0x030D0000 && !defined(Py_LIMITED_API)
-#  define PYMONITORING_COMPAT_TABLES 1
+#  define PYMON_TABLES 1
 #else
-#  define PYMONITORING_COMPAT_TABLES 0
+#  define PYMON_TABLES 0
 #endif
 
-#if PYMONITORING_COMPAT_TABLES
+#if PYMON_TABLES
 
 /* Internal headers are clean in C and in C++ only without these two. */
 #ifdef HAVE_STD_ATOMIC
 #  undef HAVE_STD_ATOMIC
-#  define PYMONITORING_COMPAT_STD_ATOMIC
+#  define PYMON_STD_ATOMIC
 #endif
 #undef _PyGC_FINALIZED
 #ifndef Py_BUILD_CORE
 #  define Py_BUILD_CORE 1
-#  define PYMONITORING_COMPAT_BUILD_CORE
+#  define PYMON_BUILD_CORE
 #endif
 #include <internal/pycore_interp.h>
-#ifdef PYMONITORING_COMPAT_BUILD_CORE
+#ifdef PYMON_BUILD_CORE
 #  undef Py_BUILD_CORE
-#  undef PYMONITORING_COMPAT_BUILD_CORE
+#  undef PYMON_BUILD_CORE
 #endif
-#ifdef PYMONITORING_COMPAT_STD_ATOMIC
+#ifdef PYMON_STD_ATOMIC
 #  define HAVE_STD_ATOMIC 1
-#  undef PYMONITORING_COMPAT_STD_ATOMIC
+#  undef PYMON_STD_ATOMIC
 #endif
 
 #endif
 
-#if PYMONITORING_COMPAT_TABLES || defined(Py_LIMITED_API)
+#if PYMON_TABLES || defined(Py_LIMITED_API)
 typedef struct _PyMonitoringState {
     uint8_t active;
     uint8_t opaque;
@@ -122,34 +122,34 @@ typedef struct _PyMonitoringState {
 /* Event types by name alone: a new version may change every id.  The two of a
    call that are not here are switched by CALL. */
 #ifdef Py_LIMITED_API
-#  define PYMONITORING_COMPAT_BRANCHES(X) \
+#  define PYMON_BRANCHES(X) \
     X(BRANCH) X(BRANCH_LEFT) X(BRANCH_RIGHT)
 #elif PY_VERSION_HEX < 0x030E0000
-#  define PYMONITORING_COMPAT_BRANCHES(X) X(BRANCH)
+#  define PYMON_BRANCHES(X) X(BRANCH)
 #else
-#  define PYMONITORING_COMPAT_BRANCHES(X) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#  define PYMON_BRANCHES(X) X(BRANCH_LEFT) X(BRANCH_RIGHT)
 #endif
-#define PYMONITORING_COMPAT_EVENTS(X) \
+#define PYMON_EVENTS(X) \
     X(PY_START) X(PY_RESUME) X(PY_RETURN) X(PY_YIELD) X(CALL) X(LINE) \
-    X(INSTRUCTION) X(JUMP) PYMONITORING_COMPAT_BRANCHES(X) X(STOP_ITERATION) \
+    X(INSTRUCTION) X(JUMP) PYMON_BRANCHES(X) X(STOP_ITERATION) \
     X(RAISE) X(EXCEPTION_HANDLED) X(PY_UNWIND) X(PY_THROW) X(RERAISE)
 
 #ifdef Py_LIMITED_API
 /* One binary is for many versions: these ids are its own, and no version's. */
-#  define PYMONITORING_COMPAT_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+#  define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
 enum {
-    PYMONITORING_COMPAT_FIRST_ID = 31,
-    PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_ID)
+    PYMON_FIRST_ID = 31,
+    PYMON_EVENTS(PYMON_ID)
     PY_MONITORING_EVENT_C_RETURN,
     PY_MONITORING_EVENT_C_RAISE
 };
-#  undef PYMONITORING_COMPAT_ID
+#  undef PYMON_ID
 #elif PY_VERSION_HEX < 0x030E0000
-#  define pymonitoring_compat_id(EVENT) (EVENT)
+#  define pymon_id(EVENT) (EVENT)
 #  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
 #else
-#  define pymonitoring_compat_id(EVENT) (EVENT)
+#  define pymon_id(EVENT) (EVENT)
 /* 3.14 fires no BRANCH: its id has no place in the interpreter's tables. */
 #  undef PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH PY_MONITORING_EVENT_BRANCH_RIGHT
@@ -163,37 +163,37 @@ enum {
 #endif
 
 /* Without sys.setprofile() and sys.settrace(), which are made for bytecode. */
-#define PYMONITORING_COMPAT_TOOLS 6
-#define PYMONITORING_COMPAT_TOOL_MASK ((1 << PYMONITORING_COMPAT_TOOLS) - 1)
+#define PYMON_TOOLS 6
+#define PYMON_TOOL_MASK ((1 << PYMON_TOOLS) - 1)
 
 /* Calling the tools for C_RETURN and C_RAISE, which the interpreters' functions
    do with the wrong arguments, needs what a free-threaded build has no safe way
    to. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_GIL 0
+#  define PYMON_GIL 0
 #else
-#  define PYMONITORING_COMPAT_GIL 1
+#  define PYMON_GIL 1
 #endif
 
 /* What threads share is read and written so that it may be. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
-#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) \
+#  define PYMON_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
+#  define PYMON_STORE(BYTE, VALUE) \
     _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
 #else
-#  define PYMONITORING_COMPAT_LOAD(BYTE) (*(BYTE))
-#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
+#  define PYMON_LOAD(BYTE) (*(BYTE))
+#  define PYMON_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
 #endif
 
 /* A variable that the source files of an extension share, where the compiler
    can say so: one may disable what another fires. */
 #ifdef _WIN32
-#  define PYMONITORING_COMPAT_SHARED __declspec(selectany)
+#  define PYMON_SHARED __declspec(selectany)
 #elif defined(__GNUC__)
-#  define PYMONITORING_COMPAT_SHARED \
+#  define PYMON_SHARED \
     __attribute__((weak, visibility("hidden")))
 #else
-#  define PYMONITORING_COMPAT_SHARED static
+#  define PYMON_SHARED static
 #endif
 
 /* A range of lines and columns in a file: lines from 1, columns from 0 in bytes
@@ -208,9 +208,8 @@ typedef struct {
 #define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
 
 /* The interpreter's functions for most events. */
-typedef int pymonitoring_compat_plain(PyMonitoringState *, PyObject *, int32_t);
-typedef int pymonitoring_compat_value(PyMonitoringState *, PyObject *, int32_t,
-                                      PyObject *);
+typedef int pymon_plain(PyMonitoringState *, PyObject *, int32_t);
+typedef int pymon_value(PyMonitoringState *, PyObject *, int32_t, PyObject *);
 
 /* One event on its way to the tools.  number is what stands for the location:
    the offset or, for LINE, the line. */
@@ -223,35 +222,35 @@ typedef struct {
     int nargs;                      /* that callbacks get */
     PyObject *arg1;                 /* after code-like and number; NULL: the */
     PyObject *arg2;                 /* exception that is set, or MISSING */
-#if !PYMONITORING_COMPAT_TABLES
-    pymonitoring_compat_plain *plain;
-    pymonitoring_compat_value *value;
+#if !PYMON_TABLES
+    pymon_plain *plain;
+    pymon_value *value;
 #endif
-} pymonitoring_compat_event;
+} pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
    C_RETURN and C_RAISE is CALL.  INSTRUCTION, which is never fired, stands for
    what is not sent; -1 for what is no event type. */
 static inline int
-pymonitoring_compat_base_event(int event)
+pymon_base_event(int event)
 {
-#define PYMONITORING_COMPAT_CASE(NAME) case PY_MONITORING_EVENT_ ## NAME:
+#define PYMON_CASE(NAME) case PY_MONITORING_EVENT_ ## NAME:
     switch (event) {
-        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_CASE)
+        PYMON_EVENTS(PYMON_CASE)
             return event;
         case PY_MONITORING_EVENT_C_RETURN:
         case PY_MONITORING_EVENT_C_RAISE:
-            return PYMONITORING_COMPAT_GIL ? PY_MONITORING_EVENT_CALL
+            return PYMON_GIL ? PY_MONITORING_EVENT_CALL
                                            : PY_MONITORING_EVENT_INSTRUCTION;
         default:
             return -1;
     }
-#undef PYMONITORING_COMPAT_CASE
+#undef PYMON_CASE
 }
 
 /* A new reference to dict[key], or NULL; with an exception set on error. */
 static inline PyObject *
-pymonitoring_compat_get(PyObject *dict, PyObject *key)
+pymon_get(PyObject *dict, PyObject *key)
 {
 #if PY_VERSION_HEX < 0x030D0000 || defined(Py_LIMITED_API)
     return Py_XNewRef(PyDict_GetItemWithError(dict, key));
@@ -264,7 +263,7 @@ pymonitoring_compat_get(PyObject *dict, PyObject *key)
 
 /* What a weak reference refers to, to be compared alone; None if it died. */
 static inline PyObject *
-pymonitoring_compat_referent(PyObject *ref)
+pymon_referent(PyObject *ref)
 {
     PyObject *referent = PyObject_CallNoArgs(ref);
     Py_XDECREF(referent);
@@ -273,7 +272,7 @@ pymonitoring_compat_referent(PyObject *ref)
 
 /* An attribute of sys.monitoring: a new reference. */
 static inline PyObject *
-pymonitoring_compat_attribute(const char *name)
+pymon_attribute(const char *name)
 {
     PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
     if (module == NULL) {
@@ -289,9 +288,9 @@ pymonitoring_compat_attribute(const char *name)
 
 /* Call a function of sys.monitoring. */
 static inline PyObject *
-pymonitoring_compat_call(const char *function, const char *format, ...)
+pymon_call(const char *function, const char *format, ...)
 {
-    PyObject *callable = pymonitoring_compat_attribute(function);
+    PyObject *callable = pymon_attribute(function);
     PyObject *args = NULL;
     PyObject *result = NULL;
     va_list list;
@@ -312,7 +311,7 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
 
 /* The context of an exception, which keeps it. */
 static inline PyObject *
-pymonitoring_compat_context(PyObject *exc)
+pymon_context(PyObject *exc)
 {
     PyObject *context = PyException_GetContext(exc);
     Py_XDECREF(context);
@@ -323,12 +322,12 @@ pymonitoring_compat_context(PyObject *exc)
    (NULL: the last one of the chain); NULL if there is none.  Assignments to
    __context__ can make a ring, whose end is where `slow` is overtaken. */
 static inline PyObject *
-pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
+pymon_find_context(PyObject *start, PyObject *exc)
 {
     PyObject *slow = start;
     PyObject *link = start;
     for (int odd = 0;; odd = !odd) {
-        PyObject *context = pymonitoring_compat_context(link);
+        PyObject *context = pymon_context(link);
         if (context == exc) {
             return link;
         }
@@ -337,7 +336,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
         }
         link = context;
         if (odd) {
-            slow = pymonitoring_compat_context(slow);
+            slow = pymon_context(slow);
         }
     }
 }
@@ -346,7 +345,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
    of contexts is before what was being handled when it was set.  Steals the
    reference to pending, which may be NULL. */
 static inline void
-pymonitoring_compat_chain(PyObject *pending)
+pymon_chain(PyObject *pending)
 {
     PyObject *raised;
     PyObject *link;
@@ -354,26 +353,23 @@ pymonitoring_compat_chain(PyObject *pending)
         return;
     }
     raised = PyErr_GetRaisedException();
-    if (raised == pending
-        || pymonitoring_compat_find_context(raised, pending) != NULL)
-    {
+    if (raised == pending || pymon_find_context(raised, pending) != NULL) {
         Py_DECREF(pending);
         PyErr_SetRaisedException(raised);
         return;
     }
     /* A callback may raise what pending has as a context: cut it out, or the
        chain would become a ring. */
-    link = pymonitoring_compat_find_context(pending, raised);
+    link = pymon_find_context(pending, raised);
     if (link != NULL) {
         PyException_SetContext(link, NULL);
     }
     link = raised;
-    if (pymonitoring_compat_find_context(raised, NULL) != NULL) {
+    if (pymon_find_context(raised, NULL) != NULL) {
         PyObject *handled = PyErr_GetHandledException();
         PyObject *context;
-        while ((context = pymonitoring_compat_context(link)) != NULL
-               && context != handled
-               && pymonitoring_compat_find_context(pending, context) == NULL)
+        while ((context = pymon_context(link)) != NULL && context != handled
+               && pymon_find_context(pending, context) == NULL)
         {
             link = context;
         }
@@ -390,10 +386,10 @@ pymonitoring_compat_chain(PyObject *pending)
    knows of it, in the thread's dict. */
 #ifdef Py_LIMITED_API
 
-typedef PyObject *pymonitoring_compat_pause;
+typedef PyObject *pymon_pause;
 
 static inline int
-pymonitoring_compat_is_paused(void)
+pymon_is_paused(void)
 {
     PyObject *dict = PyThreadState_GetDict();
     return dict == NULL
@@ -402,7 +398,7 @@ pymonitoring_compat_is_paused(void)
 
 /* To resume needs no memory. */
 static inline int
-pymonitoring_compat_stop(pymonitoring_compat_pause *key)
+pymon_stop(pymon_pause *key)
 {
     *key = PyUnicode_FromString("pymonitoring_compat");
     if (*key == NULL
@@ -415,7 +411,7 @@ pymonitoring_compat_stop(pymonitoring_compat_pause *key)
 }
 
 static inline void
-pymonitoring_compat_resume(pymonitoring_compat_pause *key)
+pymon_resume(pymon_pause *key)
 {
     PyObject *raised = PyErr_GetRaisedException();
     (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
@@ -425,16 +421,16 @@ pymonitoring_compat_resume(pymonitoring_compat_pause *key)
 
 #else
 
-typedef int pymonitoring_compat_pause;
+typedef int pymon_pause;
 
 static inline int
-pymonitoring_compat_is_paused(void)
+pymon_is_paused(void)
 {
     return PyThreadState_Get()->tracing != 0;
 }
 
 static inline int
-pymonitoring_compat_stop(pymonitoring_compat_pause *what)
+pymon_stop(pymon_pause *what)
 {
     PyThreadState *tstate = PyThreadState_Get();
     *what = tstate->what_event;
@@ -444,7 +440,7 @@ pymonitoring_compat_stop(pymonitoring_compat_pause *what)
 }
 
 static inline void
-pymonitoring_compat_resume(pymonitoring_compat_pause *what)
+pymon_resume(pymon_pause *what)
 {
     PyThreadState *tstate = PyThreadState_Get();
     tstate->tracing--;
@@ -455,25 +451,25 @@ pymonitoring_compat_resume(pymonitoring_compat_pause *what)
 
 /* ------ What an interpreter has: 3.12 ------ */
 
-#if PYMONITORING_COMPAT_TABLES
+#if PYMON_TABLES
 
 /* What is known of the tables: nothing yet, that they are where they should be
    as far as idle ones show it, that they are, or that they are not.  It is a
    memory of what was found and nothing else: who compares again finds the
    same, be it another thread or interpreter. */
 enum {
-    PYMONITORING_COMPAT_UNKNOWN,
-    PYMONITORING_COMPAT_IDLE,
-    PYMONITORING_COMPAT_GOOD,
-    PYMONITORING_COMPAT_OFF
+    PYMON_UNKNOWN,
+    PYMON_IDLE,
+    PYMON_GOOD,
+    PYMON_OFF
 };
-PYMONITORING_COMPAT_SHARED int pymonitoring_compat_status =
-    PYMONITORING_COMPAT_UNKNOWN;
+PYMON_SHARED int pymon_status =
+    PYMON_UNKNOWN;
 
 /* Is the interpreter's structure as large as it should be?  Its first thread
    is at its end; asked first, so that nothing behind it is read. */
 static inline int
-pymonitoring_compat_check_size(PyInterpreterState *interp)
+pymon_check_size(PyInterpreterState *interp)
 {
     const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
     int good = 1;
@@ -494,13 +490,13 @@ pymonitoring_compat_check_size(PyInterpreterState *interp)
 
 /* Is the table of callbacks where it should be?  -1 on error. */
 static inline int
-pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
+pymon_check_callbacks(PyInterpreterState *interp)
 {
-    const int tool = PYMONITORING_COMPAT_TOOLS - 1;
+    const int tool = PYMON_TOOLS - 1;
     const int event = PY_MONITORING_EVENT_C_RAISE;
     PyObject **slot = &interp->monitoring_callables[tool][event];
     PyObject *probe = PyList_New(0);
-    PyObject *old = probe ? pymonitoring_compat_call(
+    PyObject *old = probe ? pymon_call(
         "register_callback", "(iiO)", tool, 1 << event, probe) : NULL;
     int good = -1;
     /* Audit hooks run before it is registered, and nothing until it is gone
@@ -511,7 +507,7 @@ pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
         good = 1;
     }
     else if (old != NULL) {
-        PyObject *none = pymonitoring_compat_call(
+        PyObject *none = pymon_call(
             "register_callback", "(iiO)", tool, 1 << event, old);
         Py_XDECREF(none);
         good = none ? 0 : -1;
@@ -524,9 +520,9 @@ pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
 /* Compare what the tables hold of one tool with what sys.monitoring says.
    -1 on error. */
 static inline int
-pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
+pymon_check_tool(PyInterpreterState *interp, int tool)
 {
-    PyObject *name = pymonitoring_compat_call("get_tool", "(i)", tool);
+    PyObject *name = pymon_call("get_tool", "(i)", tool);
     if (name == NULL) {
         return -1;
     }
@@ -535,7 +531,7 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
     if (interp->monitoring_tool_names[tool] != expected) {
         return 0;
     }
-    PyObject *set = pymonitoring_compat_call("get_events", "(i)", tool);
+    PyObject *set = pymon_call("get_events", "(i)", tool);
     if (set == NULL) {
         /* 3.12's later releases refuse it for a tool that is not used. */
         if (expected != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
@@ -556,7 +552,7 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
 
 /* The tools that listen to anything, as the tables have it. */
 static inline uint8_t
-pymonitoring_compat_listeners(void)
+pymon_listeners(void)
 {
     static const _Py_GlobalMonitors idle = {{0}};
     const _Py_GlobalMonitors *monitors =
@@ -567,64 +563,58 @@ pymonitoring_compat_listeners(void)
             tools |= monitors->tools[e];
         }
     }
-    return (uint8_t)(tools & PYMONITORING_COMPAT_TOOL_MASK);
+    return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
 
 /* Compare the tables with what sys.monitoring says.  Return the status that
    they have then; -1 on error. */
 static inline int
-pymonitoring_compat_compare(PyInterpreterState *interp, int has_local)
+pymon_compare(PyInterpreterState *interp, int has_local)
 {
-    int good = pymonitoring_compat_check_size(interp)
+    int good = pymon_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
-    for (int tool = 0; good > 0 && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        good = pymonitoring_compat_check_tool(interp, tool);
+    for (int tool = 0; good > 0 && tool < PYMON_TOOLS; tool++) {
+        good = pymon_check_tool(interp, tool);
     }
     if (good > 0) {
-        int listens = pymonitoring_compat_listeners() != 0;
+        int listens = pymon_listeners() != 0;
         if (!listens && !has_local) {
-            return PYMONITORING_COMPAT_IDLE;
+            return PYMON_IDLE;
         }
         good = interp->monitoring_version != 0 || !listens
-            ? pymonitoring_compat_check_callbacks(interp) : 0;
+            ? pymon_check_callbacks(interp) : 0;
     }
     return good < 0 ? -1
-        : good ? PYMONITORING_COMPAT_GOOD : PYMONITORING_COMPAT_OFF;
+        : good ? PYMON_GOOD : PYMON_OFF;
 }
 
 /* The status of the tables, compared at first use and when a tool first
    listens, or first has local events on a code object that is fired for; -1 on
    error. */
 static inline int
-pymonitoring_compat_check(int has_local)
+pymon_check(int has_local)
 {
-    int status = pymonitoring_compat_status;
-    if (status == PYMONITORING_COMPAT_GOOD || status == PYMONITORING_COMPAT_OFF
-        || (status == PYMONITORING_COMPAT_IDLE && !has_local
-            && pymonitoring_compat_listeners() == 0))
+    int status = pymon_status;
+    if (status == PYMON_GOOD || status == PYMON_OFF
+        || (status == PYMON_IDLE && !has_local && pymon_listeners() == 0))
     {
         return status;
     }
     /* An audit hook may run a producer: in it nothing is asked, as in a
        callback, where events do nothing.  At the end of the interpreter there
        is nobody to ask. */
-    if (pymonitoring_compat_is_paused()
-        || PySys_GetObject("monitoring") == Py_None)
-    {
-        return PYMONITORING_COMPAT_UNKNOWN;
+    if (pymon_is_paused() || PySys_GetObject("monitoring") == Py_None) {
+        return PYMON_UNKNOWN;
     }
     PyObject *pending = PyErr_GetRaisedException();
-    pymonitoring_compat_pause pause;
-    (void)pymonitoring_compat_stop(&pause);
-    status = pymonitoring_compat_compare(PyThreadState_Get()->interp,
-                                         has_local);
-    pymonitoring_compat_resume(&pause);
+    pymon_pause pause;
+    (void)pymon_stop(&pause);
+    status = pymon_compare(PyThreadState_Get()->interp, has_local);
+    pymon_resume(&pause);
     if (status >= 0) {
-        pymonitoring_compat_status = status;
+        pymon_status = status;
     }
-    if (status == PYMONITORING_COMPAT_OFF
-        && PyErr_WarnFormat(
-            PyExc_RuntimeWarning, 1,
+    if (status == PYMON_OFF && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
             "the monitoring tables of this Python %d.%d.%d are not where an "
             "extension built for " PY_VERSION " looks for them: it signals no "
             "events", (int)(Py_Version >> 24 & 0xFF),
@@ -633,7 +623,7 @@ pymonitoring_compat_check(int has_local)
         status = -1;
     }
     if (status < 0) {
-        pymonitoring_compat_chain(pending);
+        pymon_chain(pending);
     }
     else {
         PyErr_SetRaisedException(pending);
@@ -643,64 +633,64 @@ pymonitoring_compat_check(int has_local)
 
 /* What changes with the events of any tool; never 0. */
 static inline uint64_t
-pymonitoring_compat_version(void)
+pymon_version(void)
 {
     return PyThreadState_Get()->interp->monitoring_version << 1 | 1;
 }
 
 /* What changes when disabled locations are to be forgotten. */
 static inline uint64_t
-pymonitoring_compat_restart_version(void)
+pymon_restart_version(void)
 {
     return PyThreadState_Get()->interp->last_restart_version;
 }
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(int event)
+pymon_tools(int event)
 {
-    int base = pymonitoring_compat_base_event(event);
+    int base = pymon_base_event(event);
     return base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION ? 0
         : PyThreadState_Get()->interp->monitors.tools[base]
-          & PYMONITORING_COMPAT_TOOL_MASK;
+          & PYMON_TOOL_MASK;
 }
 
 /* Write the states, and the version that they are written for: 0 if that is not
    known yet. */
 static inline int
-pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
-                         const uint8_t *event_types, Py_ssize_t length)
+pymon_read(PyMonitoringState *state_array, uint64_t *version,
+           const uint8_t *event_types, Py_ssize_t length)
 {
-    int status = pymonitoring_compat_check(0);
+    int status = pymon_check(0);
     memset(state_array, 0, (size_t)length * sizeof(*state_array));
-    if (status == PYMONITORING_COMPAT_GOOD) {
+    if (status == PYMON_GOOD) {
         for (Py_ssize_t i = 0; i < length; i++) {
-            state_array[i].active = pymonitoring_compat_tools(event_types[i]);
+            state_array[i].active = pymon_tools(event_types[i]);
         }
     }
-    *version = status > PYMONITORING_COMPAT_UNKNOWN
-               ? pymonitoring_compat_version() : 0;
+    *version = status > PYMON_UNKNOWN
+               ? pymon_version() : 0;
     return status < 0 ? -1 : 0;
 }
 
 /* The callback of a tool for an event: a new reference, or NULL. */
 static inline PyObject *
-pymonitoring_compat_callback(int tool, int event)
+pymon_callback(int tool, int event)
 {
     PyInterpreterState *interp = PyThreadState_Get()->interp;
     return Py_XNewRef(interp->monitoring_callables[tool][event]);
 }
 
 static inline void
-pymonitoring_compat_remove_callback(int tool, int event)
+pymon_remove_callback(int tool, int event)
 {
     PyInterpreterState *interp = PyThreadState_Get()->interp;
     Py_CLEAR(interp->monitoring_callables[tool][event]);
 }
 
-#define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#define PYMON_IF_NATIVE(CALL)
 #define PyMonitoringCompat_SendsEvents() \
-    (pymonitoring_compat_status != PYMONITORING_COMPAT_OFF)
+    (pymon_status != PYMON_OFF)
 
 #else
 
@@ -711,75 +701,73 @@ pymonitoring_compat_remove_callback(int tool, int event)
    everything. */
 #if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
 #  ifdef __APPLE__
-#    define PYMONITORING_COMPAT_WEAK __attribute__((weak_import))
+#    define PYMON_WEAK __attribute__((weak_import))
 #  else
-#    define PYMONITORING_COMPAT_WEAK __attribute__((weak))
+#    define PYMON_WEAK __attribute__((weak))
 #  endif
 #  ifdef __cplusplus
 extern "C" {
 #  endif
-typedef int pymonitoring_compat_ends_call(PyMonitoringState *, PyObject *,
-                                          int32_t, PyObject *, PyObject *);
-PyAPI_FUNC(pymonitoring_compat_ends_call)
-    _PyMonitoring_FireCallReturnEvent PYMONITORING_COMPAT_WEAK;
-PyAPI_FUNC(pymonitoring_compat_ends_call)
-    _PyMonitoring_FireCallRaiseEvent PYMONITORING_COMPAT_WEAK;
+typedef int pymon_ends_call(PyMonitoringState *, PyObject *,
+                            int32_t, PyObject *, PyObject *);
+PyAPI_FUNC(pymon_ends_call)
+    _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call)
+    _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *call_state, PyMonitoringState *c_return_state,
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
     PyObject *callable, PyObject *const *args, size_t nargsf,
-    PyObject *kwnames) PYMONITORING_COMPAT_WEAK;
+    PyObject *kwnames) PYMON_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_SetFrameNamespaces(
-    PyObject *codelike, PyObject *globals,
-    PyObject *locals) PYMONITORING_COMPAT_WEAK;
+    PyObject *codelike, PyObject *globals, PyObject *locals) PYMON_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_AddTraceback(
-    PyObject *codelike, int32_t offset, int lineno) PYMONITORING_COMPAT_WEAK;
+    PyObject *codelike, int32_t offset, int lineno) PYMON_WEAK;
 PyAPI_FUNC(PyObject *) PyCode_NewWithLocations(
     PyObject *filename, PyObject *name, PyObject *qualname, int firstlineno,
-    const PyCodeLocation *locations,
-    Py_ssize_t num_locations) PYMONITORING_COMPAT_WEAK;
+    const PyCodeLocation *locations, Py_ssize_t num_locations) PYMON_WEAK;
 #  ifdef Py_LIMITED_API
 PyAPI_FUNC(int) PyMonitoring_EnterScope(
     PyMonitoringState *state_array, uint64_t *version,
-    const uint8_t *event_types, Py_ssize_t length) PYMONITORING_COMPAT_WEAK;
+    const uint8_t *event_types, Py_ssize_t length) PYMON_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_FireLineEvent(
     PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    int lineno) PYMONITORING_COMPAT_WEAK;
-PyAPI_FUNC(pymonitoring_compat_ends_call)
-    _PyMonitoring_FireCallEvent PYMONITORING_COMPAT_WEAK;
-#    define PYMONITORING_COMPAT_DECLARE(KIND, NAME) \
-        PyAPI_FUNC(pymonitoring_compat_ ## KIND) \
-            _PyMonitoring_Fire ## NAME ## Event PYMONITORING_COMPAT_WEAK;
-PYMONITORING_COMPAT_DECLARE(plain, PyStart)
-PYMONITORING_COMPAT_DECLARE(plain, PyResume)
-PYMONITORING_COMPAT_DECLARE(plain, PyThrow)
-PYMONITORING_COMPAT_DECLARE(plain, Raise)
-PYMONITORING_COMPAT_DECLARE(plain, Reraise)
-PYMONITORING_COMPAT_DECLARE(plain, ExceptionHandled)
-PYMONITORING_COMPAT_DECLARE(plain, PyUnwind)
-PYMONITORING_COMPAT_DECLARE(plain, CRaise)
-PYMONITORING_COMPAT_DECLARE(value, PyReturn)
-PYMONITORING_COMPAT_DECLARE(value, PyYield)
-PYMONITORING_COMPAT_DECLARE(value, Jump)
-PYMONITORING_COMPAT_DECLARE(value, Branch)
-PYMONITORING_COMPAT_DECLARE(value, BranchLeft)
-PYMONITORING_COMPAT_DECLARE(value, BranchRight)
-PYMONITORING_COMPAT_DECLARE(value, StopIteration)
-PYMONITORING_COMPAT_DECLARE(value, CReturn)
-#    undef PYMONITORING_COMPAT_DECLARE
+    int lineno) PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call)
+    _PyMonitoring_FireCallEvent PYMON_WEAK;
+#    define PYMON_DECLARE(KIND, NAME) \
+        PyAPI_FUNC(pymon_ ## KIND) \
+            _PyMonitoring_Fire ## NAME ## Event PYMON_WEAK;
+PYMON_DECLARE(plain, PyStart)
+PYMON_DECLARE(plain, PyResume)
+PYMON_DECLARE(plain, PyThrow)
+PYMON_DECLARE(plain, Raise)
+PYMON_DECLARE(plain, Reraise)
+PYMON_DECLARE(plain, ExceptionHandled)
+PYMON_DECLARE(plain, PyUnwind)
+PYMON_DECLARE(plain, CRaise)
+PYMON_DECLARE(value, PyReturn)
+PYMON_DECLARE(value, PyYield)
+PYMON_DECLARE(value, Jump)
+PYMON_DECLARE(value, Branch)
+PYMON_DECLARE(value, BranchLeft)
+PYMON_DECLARE(value, BranchRight)
+PYMON_DECLARE(value, StopIteration)
+PYMON_DECLARE(value, CReturn)
+#    undef PYMON_DECLARE
 #  endif
 #  ifdef __cplusplus
 }
 #  endif
-#  undef PYMONITORING_COMPAT_WEAK
-#  define PYMONITORING_COMPAT_IF_NATIVE(CALL) \
+#  undef PYMON_WEAK
+#  define PYMON_IF_NATIVE(CALL) \
     if (&_PyMonitoring_Vectorcall != NULL) { \
         return CALL; \
     }
 #elif defined(Py_LIMITED_API)
 #  error "pymonitoring_compat.h needs weak symbols for the limited C-API"
 #else
-#  define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#  define PYMON_IF_NATIVE(CALL)
 #endif
 
 #ifdef Py_LIMITED_API
@@ -791,20 +779,20 @@ PyMonitoringCompat_SendsEvents(void)
 }
 
 /* The ids of the interpreter, each plus one; 0 where not known yet. */
-PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_ids[
-    PY_MONITORING_EVENT_C_RAISE - PYMONITORING_COMPAT_FIRST_ID] = {0};
+PYMON_SHARED uint8_t pymon_ids[
+    PY_MONITORING_EVENT_C_RAISE - PYMON_FIRST_ID] = {0};
 
 static inline int
-pymonitoring_compat_find_ids(void)
+pymon_find_ids(void)
 {
-#define PYMONITORING_COMPAT_NAME(NAME) #NAME,
+#define PYMON_NAME(NAME) #NAME,
     static const char *const names[] = {
-        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_NAME)
+        PYMON_EVENTS(PYMON_NAME)
         "C_RETURN", "C_RAISE",
     };
-#undef PYMONITORING_COMPAT_NAME
-    uint8_t ids[sizeof(pymonitoring_compat_ids)];
-    PyObject *events = pymonitoring_compat_attribute("events");
+#undef PYMON_NAME
+    uint8_t ids[sizeof(pymon_ids)];
+    PyObject *events = pymon_attribute("events");
     for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
         /* What is split in two since 3.14 stands for one of these. */
         int is_branch = strncmp(names[i], "BRANCH", 6) == 0;
@@ -830,17 +818,17 @@ pymonitoring_compat_find_ids(void)
         return -1;
     }
     Py_DECREF(events);
-    memcpy(pymonitoring_compat_ids, ids, sizeof(ids));
+    memcpy(pymon_ids, ids, sizeof(ids));
     return 0;
 }
 
-#define pymonitoring_compat_id(EVENT) \
-    (pymonitoring_compat_ids[(EVENT) - PYMONITORING_COMPAT_FIRST_ID - 1] - 1)
+#define pymon_id(EVENT) \
+    (pymon_ids[(EVENT) - PYMON_FIRST_ID - 1] - 1)
 
 /* The interpreter's function, for these ids. */
 static inline int
-pymonitoring_compat_enter(PyMonitoringState *state_array, uint64_t *version,
-                          const uint8_t *event_types, Py_ssize_t length)
+pymon_enter(PyMonitoringState *state_array, uint64_t *version,
+            const uint8_t *event_types, Py_ssize_t length)
 {
     uint8_t few[32];
     uint8_t *ids = length <= (Py_ssize_t)sizeof(few)
@@ -850,8 +838,8 @@ pymonitoring_compat_enter(PyMonitoringState *state_array, uint64_t *version,
         return -1;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
-        ids[i] = (uint8_t)(pymonitoring_compat_base_event(event_types[i]) < 0
-                           ? 255 : pymonitoring_compat_id(event_types[i]));
+        ids[i] = (uint8_t)(pymon_base_event(event_types[i]) < 0
+                           ? 255 : pymon_id(event_types[i]));
     }
     int err = PyMonitoring_EnterScope(state_array, version, ids, length);
     if (ids != few) {
@@ -862,13 +850,13 @@ pymonitoring_compat_enter(PyMonitoringState *state_array, uint64_t *version,
 
 #else
 #  define PyMonitoringCompat_SendsEvents() 1
-#  define pymonitoring_compat_enter PyMonitoring_EnterScope
+#  define pymon_enter PyMonitoring_EnterScope
 #endif
 
 /* What changes with the events of any tool; never 0.  (The interpreter's low
    bits are free, and asking for no states costs little.) */
 static inline uint64_t
-pymonitoring_compat_version(void)
+pymon_version(void)
 {
     uint64_t version = 0;
     (void)PyMonitoring_EnterScope(NULL, &version, NULL, 0);
@@ -878,50 +866,50 @@ pymonitoring_compat_version(void)
 /* What changes when disabled locations are to be forgotten.  No more than this
    is known of sys.monitoring.restart_events(). */
 static inline uint64_t
-pymonitoring_compat_restart_version(void)
+pymon_restart_version(void)
 {
-    return pymonitoring_compat_version();
+    return pymon_version();
 }
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(int event)
+pymon_tools(int event)
 {
-    int base = pymonitoring_compat_base_event(event);
+    int base = pymon_base_event(event);
     if (base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION) {
         return 0;
     }
     PyMonitoringState state = {0, 0};
     uint8_t type = (uint8_t)base;
     uint64_t version = 0;
-    (void)pymonitoring_compat_enter(&state, &version, &type, 1);
-    return state.active & PYMONITORING_COMPAT_TOOL_MASK;
+    (void)pymon_enter(&state, &version, &type, 1);
+    return state.active & PYMON_TOOL_MASK;
 }
 
 /* The tools that listen to anything. */
 static inline uint8_t
-pymonitoring_compat_listeners(void)
+pymon_listeners(void)
 {
-#define PYMONITORING_COMPAT_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+#define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
     static const uint8_t types[] = {
-        PYMONITORING_COMPAT_EVENTS(PYMONITORING_COMPAT_ID)
+        PYMON_EVENTS(PYMON_ID)
     };
-#undef PYMONITORING_COMPAT_ID
+#undef PYMON_ID
     PyMonitoringState states[sizeof(types)];
     uint64_t version = 0;
     int tools = 0;
     memset(states, 0, sizeof(states));
-    (void)pymonitoring_compat_enter(states, &version, types, sizeof(types));
+    (void)pymon_enter(states, &version, types, sizeof(types));
     for (size_t i = 0; i < sizeof(types); i++) {
         tools |= states[i].active;
     }
-    return (uint8_t)(tools & PYMONITORING_COMPAT_TOOL_MASK);
+    return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
 
 /* Write the states, and the version that they are written for. */
 static inline int
-pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
-                         const uint8_t *event_types, Py_ssize_t length)
+pymon_read(PyMonitoringState *state_array, uint64_t *version,
+           const uint8_t *event_types, Py_ssize_t length)
 {
     /* The interpreter has no place for C_RETURN and C_RAISE, and does not write
        as threads may read. */
@@ -930,31 +918,30 @@ pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
     int at_once = length <= (Py_ssize_t)sizeof(types);
     uint64_t current = 0;
     for (Py_ssize_t i = 0; at_once && i < length; i++) {
-        int base = pymonitoring_compat_base_event(event_types[i]);
+        int base = pymon_base_event(event_types[i]);
         types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION : base);
     }
     memset(states, 0, sizeof(states));
-    (void)pymonitoring_compat_enter(states, &current, types,
-                                    at_once ? length : 0);
+    (void)pymon_enter(states, &current, types, at_once ? length : 0);
     *version = current | 1;
 #ifdef Py_LIMITED_API
     /* Who listens to anything may have local events on any code object. */
-    uint8_t local = pymonitoring_compat_listeners();
+    uint8_t local = pymon_listeners();
 #else
     const uint8_t local = 0;
 #endif
     for (Py_ssize_t i = 0; i < length; i++) {
         int tools =
-            !at_once ? pymonitoring_compat_tools(event_types[i])
+            !at_once ? pymon_tools(event_types[i])
             : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
-            : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
+            : states[i].active & PYMON_TOOL_MASK;
         if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
-                pymonitoring_compat_base_event(event_types[i])))
+                pymon_base_event(event_types[i])))
         {
             tools |= local;
         }
-        PYMONITORING_COMPAT_STORE(&state_array[i].active, (uint8_t)tools);
-        PYMONITORING_COMPAT_STORE(&state_array[i].opaque, 0);
+        PYMON_STORE(&state_array[i].active, (uint8_t)tools);
+        PYMON_STORE(&state_array[i].opaque, 0);
     }
     return 0;
 }
@@ -962,8 +949,7 @@ pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
 /* The function of the interpreter for an event other than C_RETURN and
    C_RAISE. */
 static inline int
-pymonitoring_compat_native(PyMonitoringState *state,
-                           const pymonitoring_compat_event *event)
+pymon_native(PyMonitoringState *state, const pymon_event *event)
 {
     if (event->plain != NULL) {
         return event->plain(state, event->codelike, event->offset);
@@ -980,21 +966,21 @@ pymonitoring_compat_native(PyMonitoringState *state,
                                        event->arg1, event->arg2);
 }
 
-#if PYMONITORING_COMPAT_GIL
+#if PYMON_GIL
 
 /* The callback of a tool for an event: a new reference, or NULL, with an
    exception set on error.  Only what replaces it is given it, so it is taken
    away and put back.  Threads do not come between, but audit hooks do: what is
    registered meanwhile stays. */
 static inline PyObject *
-pymonitoring_compat_callback(int tool, int event)
+pymon_callback(int tool, int event)
 {
     const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *callback = NULL;
-    PyObject *replace = pymonitoring_compat_attribute("register_callback");
+    PyObject *replace = pymon_attribute("register_callback");
     PyObject *args[4] = {
         NULL, PyLong_FromLong(tool),
-        PyLong_FromLong(1L << pymonitoring_compat_id(event)),
+        PyLong_FromLong(1L << pymon_id(event)),
         Py_None,
     };
     if (replace != NULL && args[1] != NULL && args[2] != NULL) {
@@ -1020,11 +1006,10 @@ pymonitoring_compat_callback(int tool, int event)
 }
 
 static inline void
-pymonitoring_compat_remove_callback(int tool, int event)
+pymon_remove_callback(int tool, int event)
 {
-    Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
-                                        1 << pymonitoring_compat_id(event),
-                                        Py_None));
+    Py_XDECREF(pymon_call("register_callback", "(iiO)", tool,
+                          1 << pymon_id(event), Py_None));
 }
 
 #endif
@@ -1033,50 +1018,49 @@ pymonitoring_compat_remove_callback(int tool, int event)
 
 /* ------ Calling the tools ------ */
 
-#if PYMONITORING_COMPAT_GIL
+#if PYMON_GIL
 
 /* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_DISABLE = NULL;
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_MISSING = NULL;
+PYMON_SHARED PyObject *pymon_DISABLE = NULL;
+PYMON_SHARED PyObject *pymon_MISSING = NULL;
 
 static inline int
-pymonitoring_compat_constants(void)
+pymon_constants(void)
 {
-    if (pymonitoring_compat_DISABLE == NULL) {
-        pymonitoring_compat_DISABLE = pymonitoring_compat_attribute("DISABLE");
+    if (pymon_DISABLE == NULL) {
+        pymon_DISABLE = pymon_attribute("DISABLE");
     }
-    if (pymonitoring_compat_MISSING == NULL) {
-        pymonitoring_compat_MISSING = pymonitoring_compat_attribute("MISSING");
+    if (pymon_MISSING == NULL) {
+        pymon_MISSING = pymon_attribute("MISSING");
     }
-    return pymonitoring_compat_DISABLE != NULL
-           && pymonitoring_compat_MISSING != NULL ? 0 : -1;
+    return pymon_DISABLE != NULL
+           && pymon_MISSING != NULL ? 0 : -1;
 }
 
 /* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
 static inline int
-pymonitoring_compat_call_callbacks(const pymonitoring_compat_event *event,
-                                   uint8_t tools)
+pymon_call_callbacks(const pymon_event *event, uint8_t tools)
 {
-    if (pymonitoring_compat_constants() < 0) {
+    if (pymon_constants() < 0) {
         return -1;
     }
-    PyObject *missing = pymonitoring_compat_MISSING;
+    PyObject *missing = pymon_MISSING;
     PyObject *args[5] = {
         NULL, event->codelike, PyLong_FromLong(event->number),
         event->arg1 ? event->arg1 : missing,
         event->arg2 ? event->arg2 : missing,
     };
     int disabling = 0;
-    pymonitoring_compat_pause pause;
-    if (args[2] == NULL || pymonitoring_compat_stop(&pause) < 0) {
+    pymon_pause pause;
+    if (args[2] == NULL || pymon_stop(&pause) < 0) {
         Py_XDECREF(args[2]);
         return -1;
     }
-    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
+    for (int tool = PYMON_TOOLS - 1; tool >= 0; tool--) {
         if (!(tools >> tool & 1)) {
             continue;
         }
-        PyObject *callback = pymonitoring_compat_callback(tool, event->id);
+        PyObject *callback = pymon_callback(tool, event->id);
         if (callback == NULL) {
             if (PyErr_Occurred()) {
                 disabling = -1;
@@ -1084,8 +1068,7 @@ pymonitoring_compat_call_callbacks(const pymonitoring_compat_event *event,
             }
             continue;
         }
-        PyObject *res = PyObject_Vectorcall(
-            callback, args + 1,
+        PyObject *res = PyObject_Vectorcall(callback, args + 1,
             (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(callback);
         Py_XDECREF(res);
@@ -1093,12 +1076,12 @@ pymonitoring_compat_call_callbacks(const pymonitoring_compat_event *event,
             disabling = -1;
             break;
         }
-        if (res != pymonitoring_compat_DISABLE) {
+        if (res != pymon_DISABLE) {
             continue;
         }
         if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
             /* Left in place, the callback would raise again and again. */
-            pymonitoring_compat_remove_callback(tool, event->id);
+            pymon_remove_callback(tool, event->id);
             PyErr_Format(PyExc_ValueError,
                          "Cannot disable %s events. Callback removed.",
                          event->name);
@@ -1107,42 +1090,41 @@ pymonitoring_compat_call_callbacks(const pymonitoring_compat_event *event,
         }
         disabling |= 1 << tool;
     }
-    pymonitoring_compat_resume(&pause);
+    pymon_resume(&pause);
     Py_DECREF(args[2]);
     return disabling;
 }
 
 #endif
 
-#if PYMONITORING_COMPAT_TABLES
-#  define pymonitoring_compat_call_tools pymonitoring_compat_call_callbacks
+#if PYMON_TABLES
+#  define pymon_call_tools pymon_call_callbacks
 #else
 
 /* The same, by the interpreter's function where that has the arguments. */
 static inline int
-pymonitoring_compat_call_tools(const pymonitoring_compat_event *event,
-                               uint8_t tools)
+pymon_call_tools(const pymon_event *event, uint8_t tools)
 {
-#if PYMONITORING_COMPAT_GIL
+#if PYMON_GIL
     if (event->id == PY_MONITORING_EVENT_C_RETURN
         || event->id == PY_MONITORING_EVENT_C_RAISE)
     {
-        return pymonitoring_compat_call_callbacks(event, tools);
+        return pymon_call_callbacks(event, tools);
     }
 #endif
     PyMonitoringState state = {tools, 0};
 #ifdef Py_LIMITED_API
-    pymonitoring_compat_pause pause;
-    if (pymonitoring_compat_stop(&pause) < 0) {
+    pymon_pause pause;
+    if (pymon_stop(&pause) < 0) {
         return -1;
     }
 #endif
     if (event->plain != NULL && event->nargs == 3) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
-    int err = pymonitoring_compat_native(&state, event);
+    int err = pymon_native(&state, event);
 #ifdef Py_LIMITED_API
-    pymonitoring_compat_resume(&pause);
+    pymon_resume(&pause);
 #endif
     return err < 0 ? -1 : tools & ~state.active;
 }
@@ -1154,7 +1136,7 @@ pymonitoring_compat_call_tools(const pymonitoring_compat_event *event,
 /* Has any tool ever had local events on the code-like?  It is asked of every
    code object, and nothing else is. */
 static inline int
-pymonitoring_compat_has_local(PyObject *codelike)
+pymon_has_local(PyObject *codelike)
 {
 #ifdef Py_LIMITED_API
     (void)codelike;
@@ -1173,16 +1155,14 @@ pymonitoring_compat_has_local(PyObject *codelike)
 }
 
 /* Is an event worth firing? */
-#define PYMONITORING_COMPAT_ACTIVE(STATE, CODELIKE) \
-    (PYMONITORING_COMPAT_LOAD(&(STATE)->active) \
-     || pymonitoring_compat_has_local(CODELIKE))
+#define PYMON_ACTIVE(STATE, CODELIKE) \
+    (PYMON_LOAD(&(STATE)->active) || pymon_has_local(CODELIKE))
 
 /* Those of some tools that chose the event for its code-like; -1 on error. */
 static inline int
-pymonitoring_compat_local_tools(const pymonitoring_compat_event *event,
-                                int tools)
+pymon_local_tools(const pymon_event *event, int tools)
 {
-    int base = pymonitoring_compat_base_event(event->id);
+    int base = pymon_base_event(event->id);
     if (tools == 0 || base == PY_MONITORING_EVENT_INSTRUCTION
         || !PY_MONITORING_IS_INSTRUMENTED_EVENT(base))
     {
@@ -1190,9 +1170,9 @@ pymonitoring_compat_local_tools(const pymonitoring_compat_event *event,
     }
 #if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) \
     && !defined(Py_LIMITED_API)
-#if PYMONITORING_COMPAT_TABLES
-    int status = pymonitoring_compat_check(1);
-    if (status != PYMONITORING_COMPAT_GOOD) {
+#if PYMON_TABLES
+    int status = pymon_check(1);
+    if (status != PYMON_GOOD) {
         return status < 0 ? -1 : 0;
     }
 #endif
@@ -1200,15 +1180,15 @@ pymonitoring_compat_local_tools(const pymonitoring_compat_event *event,
     return tools & code->_co_monitoring->local_monitors.tools[base];
 #else
     int local = 0;
-    for (int tool = 0; tool < PYMONITORING_COMPAT_TOOLS; tool++) {
+    for (int tool = 0; tool < PYMON_TOOLS; tool++) {
         if (!(tools >> tool & 1)) {
             continue;
         }
-        PyObject *set = pymonitoring_compat_call("get_local_events", "(iO)",
-                                                 tool, event->codelike);
+        PyObject *set = pymon_call("get_local_events", "(iO)",
+                                   tool, event->codelike);
         if (set != NULL) {
             unsigned long events = PyLong_AsUnsignedLong(set);
-            local |= (int)(events >> pymonitoring_compat_id(base) & 1) << tool;
+            local |= (int)(events >> pymon_id(base) & 1) << tool;
             Py_DECREF(set);
         }
         /* The tool is not in use, or this is no code object. */
@@ -1228,7 +1208,7 @@ pymonitoring_compat_local_tools(const pymonitoring_compat_event *event,
 /* ------ Disabled locations ------ */
 
 /* Did any location become disabled?  Until then nothing is looked up. */
-PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_any_disabled = 0;
+PYMON_SHARED uint8_t pymon_any_disabled = 0;
 
 /* What is disabled in the interpreter, in its dict: a tuple of the version for
    which it holds and a dict {id of a code-like: (weak reference, {location:
@@ -1236,18 +1216,17 @@ PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_any_disabled = 0;
    another layout, or another meaning, needs another key.
 
    Return a new reference to the dict, or NULL. */
-#define PYMONITORING_COMPAT_KEY "pymonitoring_compat 2"
+#define PYMON_KEY "pymonitoring_compat 2"
 
 static inline PyObject *
-pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
+pymon_all_disabled(PyObject *interpreter_dict)
 {
-    PyObject *key = PyUnicode_FromString(PYMONITORING_COMPAT_KEY);
-    PyObject *version = PyLong_FromUnsignedLongLong(
-        pymonitoring_compat_restart_version());
+    PyObject *key = PyUnicode_FromString(PYMON_KEY);
+    PyObject *version = PyLong_FromUnsignedLongLong(pymon_restart_version());
     PyObject *pair = NULL;
     PyObject *disabled = NULL;
     if (key != NULL && version != NULL) {
-        pair = pymonitoring_compat_get(interpreter_dict, key);
+        pair = pymon_get(interpreter_dict, key);
         if ((pair == NULL && !PyErr_Occurred())
             || (pair != NULL && PyObject_RichCompareBool(
                 PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
@@ -1272,13 +1251,13 @@ pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
 
 /* The weak reference of a code-like died: self is the id. */
 static inline PyObject *
-pymonitoring_compat_forget(PyObject *self, PyObject *ref)
+pymon_forget(PyObject *self, PyObject *ref)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
-    PyObject *disabled = dict ? pymonitoring_compat_all_disabled(dict) : NULL;
-    PyObject *entry = disabled ? pymonitoring_compat_get(disabled, self) : NULL;
+    PyObject *disabled = dict ? pymon_all_disabled(dict) : NULL;
+    PyObject *entry = disabled ? pymon_get(disabled, self) : NULL;
     if (entry != NULL && PyTuple_GetItem(entry, 0) == ref
-        && pymonitoring_compat_referent(ref) == Py_None)
+        && pymon_referent(ref) == Py_None)
     {
         (void)PyDict_DelItem(disabled, self);
     }
@@ -1289,21 +1268,19 @@ pymonitoring_compat_forget(PyObject *self, PyObject *ref)
     return Py_NewRef(Py_None);
 }
 
-static PyMethodDef pymonitoring_compat_forget_def = {
-    "forget", pymonitoring_compat_forget, METH_O, NULL
+static PyMethodDef pymon_forget_def = {
+    "forget", pymon_forget, METH_O, NULL
 };
 
 static inline int
-pymonitoring_compat_disable_in(PyObject *interpreter_dict,
-                               const pymonitoring_compat_event *event,
-                               int more)
+pymon_disable_in(PyObject *interpreter_dict, const pymon_event *event,
+                 int more)
 {
     int tools = -1;
-    PyObject *disabled = pymonitoring_compat_all_disabled(interpreter_dict);
+    PyObject *disabled = pymon_all_disabled(interpreter_dict);
     PyObject *id = PyLong_FromVoidPtr(event->codelike);
     PyObject *location = PyLong_FromUnsignedLongLong(
-        (unsigned long long)pymonitoring_compat_id(
-            pymonitoring_compat_base_event(event->id)) << 32
+        (unsigned long long)pymon_id(pymon_base_event(event->id)) << 32
         | (uint32_t)event->number);
     PyObject *entry = NULL;
     PyObject *value = NULL;
@@ -1312,15 +1289,15 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
     if (disabled == NULL || id == NULL || location == NULL) {
         goto done;
     }
-    entry = pymonitoring_compat_get(disabled, id);
+    entry = pymon_get(disabled, id);
     /* An address may be used again. */
-    if (entry != NULL && pymonitoring_compat_referent(
+    if (entry != NULL && pymon_referent(
             PyTuple_GetItem(entry, 0)) != event->codelike)
     {
         Py_CLEAR(entry);
     }
     if (entry != NULL) {
-        value = pymonitoring_compat_get(PyTuple_GetItem(entry, 1), location);
+        value = pymon_get(PyTuple_GetItem(entry, 1), location);
     }
     if (PyErr_Occurred()) {
         goto done;
@@ -1340,8 +1317,7 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
             tools = -1;
         }
     }
-    else if ((callback = PyCFunction_New(&pymonitoring_compat_forget_def,
-                                         id)) == NULL
+    else if ((callback = PyCFunction_New(&pymon_forget_def, id)) == NULL
              || (ref = PyWeakref_NewRef(event->codelike, callback)) == NULL
              || (entry = Py_BuildValue("(O{OO})", ref, location,
                                        value)) == NULL
@@ -1364,7 +1340,7 @@ done:
    tools for which it is disabled; -1 on error: TypeError if the code-like cannot
    be weakly referenced. */
 static inline int
-pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
+pymon_disable(const pymon_event *event, int more)
 {
     int tools;
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
@@ -1375,7 +1351,7 @@ pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 #ifdef Py_GIL_DISABLED
     Py_BEGIN_CRITICAL_SECTION(dict);
 #endif
-    tools = pymonitoring_compat_disable_in(dict, event, more);
+    tools = pymon_disable_in(dict, event, more);
 #ifdef Py_GIL_DISABLED
     Py_END_CRITICAL_SECTION();
 #endif
@@ -1387,23 +1363,22 @@ pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 /* Call the tools for an event whose arguments are good.  Called, and returns
    when there is no error, without an exception set. */
 static inline int
-pymonitoring_compat_dispatch(PyMonitoringState *state,
-                             const pymonitoring_compat_event *event, int tools)
+pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
 {
-    if (PYMONITORING_COMPAT_LOAD(&pymonitoring_compat_any_disabled)) {
-        int disabled = pymonitoring_compat_disable(event, 0);
+    if (PYMON_LOAD(&pymon_any_disabled)) {
+        int disabled = pymon_disable(event, 0);
         if (disabled < 0) {
             return -1;
         }
         tools &= ~disabled;
     }
     int disabling = tools
-        ? pymonitoring_compat_call_tools(event, (uint8_t)tools) : 0;
+        ? pymon_call_tools(event, (uint8_t)tools) : 0;
     if (disabling <= 0) {
         return disabling;
     }
-    if (pymonitoring_compat_disable(event, disabling) >= 0) {
-        PYMONITORING_COMPAT_STORE(&pymonitoring_compat_any_disabled, 1);
+    if (pymon_disable(event, disabling) >= 0) {
+        PYMON_STORE(&pymon_any_disabled, 1);
         return 0;
     }
     if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
@@ -1420,21 +1395,19 @@ pymonitoring_compat_dispatch(PyMonitoringState *state,
 }
 
 static inline int
-pymonitoring_compat_fire(PyMonitoringState *state,
-                         pymonitoring_compat_event *event)
+pymon_fire(PyMonitoringState *state, pymon_event *event)
 {
-    int active = PYMONITORING_COMPAT_LOAD(&state->active);
-    PYMONITORING_COMPAT_IF_NATIVE(
-        active ? pymonitoring_compat_native(state, event) : 0)
-    if (pymonitoring_compat_is_paused()) {
+    int active = PYMON_LOAD(&state->active);
+    PYMON_IF_NATIVE(active ? pymon_native(state, event) : 0)
+    if (pymon_is_paused()) {
         return 0;
     }
-    int tools = active ? active & pymonitoring_compat_tools(event->id) : 0;
+    int tools = active ? active & pymon_tools(event->id) : 0;
 #ifdef Py_LIMITED_API
     int others = active & ~tools;
 #else
-    int others = !pymonitoring_compat_has_local(event->codelike) ? 0
-        : PYMONITORING_COMPAT_TOOL_MASK & ~tools;
+    int others = !pymon_has_local(event->codelike) ? 0
+        : PYMON_TOOL_MASK & ~tools;
 #endif
     if (tools == 0 && others == 0) {
         return 0;
@@ -1443,7 +1416,7 @@ pymonitoring_compat_fire(PyMonitoringState *state,
     int is_exception = event->id == PY_MONITORING_EVENT_C_RAISE;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
-    int local = pymonitoring_compat_local_tools(event, others);
+    int local = pymon_local_tools(event, others);
     if (local < 0) {
         goto done;
     }
@@ -1477,14 +1450,14 @@ pymonitoring_compat_fire(PyMonitoringState *state,
             goto done;
         }
     }
-    err = pymonitoring_compat_dispatch(state, event, tools);
+    err = pymon_dispatch(state, event, tools);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
         PyErr_SetRaisedException(pending);
     }
     else {
-        pymonitoring_compat_chain(pending);
+        pymon_chain(pending);
     }
     return err;
 }
@@ -1493,61 +1466,60 @@ done:
 
 #ifdef Py_GIL_DISABLED
 /* Held while states and their version are written. */
-PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
+PYMON_SHARED PyMutex pymon_mutex = {0};
 #endif
 
 static inline int
-pymonitoring_compat_write_states(PyMonitoringState *state_array,
-                                 uint64_t *version, const uint8_t *event_types,
-                                 Py_ssize_t length)
+pymon_write_states(PyMonitoringState *state_array,
+                   uint64_t *version, const uint8_t *event_types,
+                   Py_ssize_t length)
 {
     uint64_t current;
     int bad = 0;
     for (Py_ssize_t i = 0; i < length; i++) {
-        bad |= pymonitoring_compat_base_event(event_types[i]) < 0;
+        bad |= pymon_base_event(event_types[i]) < 0;
     }
 #ifdef Py_GIL_DISABLED
-    PyMutex_Lock(&pymonitoring_compat_mutex);
+    PyMutex_Lock(&pymon_mutex);
 #endif
-    int err = pymonitoring_compat_read(state_array, &current, event_types,
-                                       length);
-    bad = bad && current != 0 && pymonitoring_compat_listeners() != 0;
+    int err = pymon_read(state_array, &current, event_types, length);
+    bad = bad && current != 0 && pymon_listeners() != 0;
     for (Py_ssize_t i = 0; bad && i < length; i++) {
-        PYMONITORING_COMPAT_STORE(&state_array[i].active, 0);
+        PYMON_STORE(&state_array[i].active, 0);
     }
 #ifdef Py_GIL_DISABLED
     _Py_atomic_store_uint64_release(version, bad ? 0 : current);
-    PyMutex_Unlock(&pymonitoring_compat_mutex);
+    PyMutex_Unlock(&pymon_mutex);
 #else
     *version = bad ? 0 : current;
 #endif
     if (bad) {
         PyObject *pending = PyErr_GetRaisedException();
         Py_ssize_t i = 0;
-        while (pymonitoring_compat_base_event(event_types[i]) >= 0) {
+        while (pymon_base_event(event_types[i]) >= 0) {
             i++;
         }
         PyErr_Format(PyExc_ValueError,
                      "event_types[%zd] is %d, which is no event type", i,
                      event_types[i]);
-        pymonitoring_compat_chain(pending);
+        pymon_chain(pending);
         return -1;
     }
     return err;
 }
 
 static inline int
-pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
-                               uint64_t *version, const uint8_t *event_types,
-                               Py_ssize_t length)
+pymon_EnterScope(PyMonitoringState *state_array,
+                 uint64_t *version, const uint8_t *event_types,
+                 Py_ssize_t length)
 {
 #ifdef Py_LIMITED_API
     int sends = PyMonitoringCompat_SendsEvents();
-    if (sends && pymonitoring_compat_ids[0] == 0) {
+    if (sends && pymon_ids[0] == 0) {
         PyObject *pending = PyErr_GetRaisedException();
-        sends = pymonitoring_compat_find_ids();
+        sends = pymon_find_ids();
         if (sends < 0) {
-            pymonitoring_compat_chain(pending);
+            pymon_chain(pending);
         }
         else {
             PyErr_SetRaisedException(pending);
@@ -1560,186 +1532,175 @@ pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
         return sends;
     }
 #endif
-    PYMONITORING_COMPAT_IF_NATIVE(
-        pymonitoring_compat_enter(state_array, version, event_types, length))
+    PYMON_IF_NATIVE(pymon_enter(state_array, version, event_types, length))
 #ifdef Py_GIL_DISABLED
     uint64_t entered = _Py_atomic_load_uint64_acquire(version);
 #else
     uint64_t entered = *version;
 #endif
-    return entered != 0 && entered == pymonitoring_compat_version()
-        ? 0 : pymonitoring_compat_write_states(state_array, version,
-                                               event_types, length);
+    return entered != 0 && entered == pymon_version()
+        ? 0 : pymon_write_states(state_array, version, event_types, length);
 }
 
 static inline int
-pymonitoring_compat_ExitScope(void)
+pymon_ExitScope(void)
 {
     return 0;
 }
 
 /* ------ The API: events ------ */
 
-#if PYMONITORING_COMPAT_TABLES
-#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE)
+#if PYMON_TABLES
+#  define PYMON_FUNCTIONS(PLAIN, VALUE)
 #else
-#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
+#  define PYMON_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
 #endif
 
 /* nargs: 2, and 3 where callbacks get the exception that is set. */
-#define PYMONITORING_COMPAT_FIRE(NAME, ID, NARGS) \
+#define PYMON_FIRE(NAME, ID, NARGS) \
     static inline int \
-    pymonitoring_compat_Fire ## NAME ## Event( \
+    pymon_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
             return 0; \
         } \
-        pymonitoring_compat_event event = { \
+        pymon_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
-            NULL, NULL PYMONITORING_COMPAT_FUNCTIONS( \
+            NULL, NULL PYMON_FUNCTIONS( \
                 _PyMonitoring_Fire ## NAME ## Event, NULL) \
         }; \
-        return pymonitoring_compat_fire(state, &event); \
+        return pymon_fire(state, &event); \
     }
 
-#define PYMONITORING_COMPAT_FIRE_VALUE(NAME, ID, VALUE) \
-    PYMONITORING_COMPAT_FIRE_BY(NAME, ID, VALUE, \
-                                _PyMonitoring_Fire ## NAME ## Event)
-#define PYMONITORING_COMPAT_FIRE_BY(NAME, ID, VALUE, FUNCTION) \
+#define PYMON_FIRE_VALUE(NAME, ID, VALUE) \
+    PYMON_FIRE_BY(NAME, ID, VALUE, _PyMonitoring_Fire ## NAME ## Event)
+#define PYMON_FIRE_BY(NAME, ID, VALUE, FUNCTION) \
     static inline int \
-    pymonitoring_compat_Fire ## NAME ## Event( \
+    pymon_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset, \
         PyObject *VALUE) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
             return 0; \
         } \
-        pymonitoring_compat_event event = { \
+        pymon_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
-            VALUE, NULL PYMONITORING_COMPAT_FUNCTIONS( \
-                NULL, FUNCTION) \
+            VALUE, NULL PYMON_FUNCTIONS(NULL, FUNCTION) \
         }; \
-        return pymonitoring_compat_fire(state, &event); \
+        return pymon_fire(state, &event); \
     }
 
-PYMONITORING_COMPAT_FIRE(PyStart, PY_START, 2)
-PYMONITORING_COMPAT_FIRE(PyResume, PY_RESUME, 2)
-PYMONITORING_COMPAT_FIRE_VALUE(PyReturn, PY_RETURN, retval)
-PYMONITORING_COMPAT_FIRE_VALUE(PyYield, PY_YIELD, retval)
-PYMONITORING_COMPAT_FIRE_VALUE(Jump, JUMP, target_offset)
+PYMON_FIRE(PyStart, PY_START, 2)
+PYMON_FIRE(PyResume, PY_RESUME, 2)
+PYMON_FIRE_VALUE(PyReturn, PY_RETURN, retval)
+PYMON_FIRE_VALUE(PyYield, PY_YIELD, retval)
+PYMON_FIRE_VALUE(Jump, JUMP, target_offset)
 #ifdef Py_LIMITED_API
-PYMONITORING_COMPAT_FIRE_BY(BranchLeft, BRANCH_LEFT, target_offset,
-                            &_PyMonitoring_FireBranchLeftEvent != NULL
-                            ? _PyMonitoring_FireBranchLeftEvent
-                            : _PyMonitoring_FireBranchEvent)
-PYMONITORING_COMPAT_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
-                            &_PyMonitoring_FireBranchRightEvent != NULL
-                            ? _PyMonitoring_FireBranchRightEvent
-                            : _PyMonitoring_FireBranchEvent)
-#  define pymonitoring_compat_FireBranchEvent \
-    pymonitoring_compat_FireBranchRightEvent
+PYMON_FIRE_BY(BranchLeft, BRANCH_LEFT, target_offset,
+              &_PyMonitoring_FireBranchLeftEvent != NULL
+              ? _PyMonitoring_FireBranchLeftEvent
+              : _PyMonitoring_FireBranchEvent)
+PYMON_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
+              &_PyMonitoring_FireBranchRightEvent != NULL
+              ? _PyMonitoring_FireBranchRightEvent
+              : _PyMonitoring_FireBranchEvent)
+#  define pymon_FireBranchEvent \
+    pymon_FireBranchRightEvent
 #elif PY_VERSION_HEX >= 0x030E0000
-PYMONITORING_COMPAT_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
-PYMONITORING_COMPAT_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
-#  define pymonitoring_compat_FireBranchEvent \
-    pymonitoring_compat_FireBranchRightEvent
+PYMON_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
+PYMON_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
+#  define pymon_FireBranchEvent \
+    pymon_FireBranchRightEvent
 #else
-PYMONITORING_COMPAT_FIRE_VALUE(Branch, BRANCH, target_offset)
-#  define pymonitoring_compat_FireBranchLeftEvent \
-    pymonitoring_compat_FireBranchEvent
-#  define pymonitoring_compat_FireBranchRightEvent \
-    pymonitoring_compat_FireBranchEvent
+PYMON_FIRE_VALUE(Branch, BRANCH, target_offset)
+#  define pymon_FireBranchLeftEvent \
+    pymon_FireBranchEvent
+#  define pymon_FireBranchRightEvent \
+    pymon_FireBranchEvent
 #endif
-PYMONITORING_COMPAT_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
-PYMONITORING_COMPAT_FIRE(PyThrow, PY_THROW, 3)
-PYMONITORING_COMPAT_FIRE(Raise, RAISE, 3)
-PYMONITORING_COMPAT_FIRE(Reraise, RERAISE, 3)
-PYMONITORING_COMPAT_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
-PYMONITORING_COMPAT_FIRE(PyUnwind, PY_UNWIND, 3)
+PYMON_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
+PYMON_FIRE(PyThrow, PY_THROW, 3)
+PYMON_FIRE(Raise, RAISE, 3)
+PYMON_FIRE(Reraise, RERAISE, 3)
+PYMON_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
+PYMON_FIRE(PyUnwind, PY_UNWIND, 3)
 
 static inline int
-pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
-                                  int32_t offset, int lineno)
+pymon_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                    int32_t offset, int lineno)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) {
+    if (!PYMON_ACTIVE(state, codelike)) {
         return 0;
     }
-    pymonitoring_compat_event event = {
+    pymon_event event = {
         PY_MONITORING_EVENT_LINE, "LINE", codelike, offset, lineno, 2, NULL,
-        NULL PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL)
+        NULL PYMON_FUNCTIONS(NULL, NULL)
     };
-    return pymonitoring_compat_fire(state, &event);
+    return pymon_fire(state, &event);
 }
 
 /* The body of a function for CALL, C_RETURN or C_RAISE. */
-#define PYMONITORING_COMPAT_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
-    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) { \
+#define PYMON_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
+    if (!PYMON_ACTIVE(state, codelike)) { \
         return 0; \
     } \
-    PYMONITORING_COMPAT_IF_NATIVE(NATIVE) \
-    pymonitoring_compat_event event = { \
+    PYMON_IF_NATIVE(NATIVE) \
+    pymon_event event = { \
         PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
-        CALLABLE, ARG0 PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL) \
+        CALLABLE, ARG0 PYMON_FUNCTIONS(NULL, NULL) \
     }; \
-    return pymonitoring_compat_fire(state, &event);
+    return pymon_fire(state, &event);
 
 static inline int
-pymonitoring_compat_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
-                                  int32_t offset, PyObject *callable,
-                                  PyObject *arg0)
+pymon_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
+                    int32_t offset, PyObject *callable, PyObject *arg0)
 {
-    PYMONITORING_COMPAT_FIRE_CALL(
-        CALL, callable, arg0,
+    PYMON_FIRE_CALL(CALL, callable, arg0,
         _PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
 }
 
 static inline int
-pymonitoring_compat_FireCallReturnEvent(PyMonitoringState *state,
-                                        PyObject *codelike, int32_t offset,
-                                        PyObject *callable, PyObject *arg0)
+pymon_FireCallReturnEvent(PyMonitoringState *state,
+                          PyObject *codelike, int32_t offset,
+                          PyObject *callable, PyObject *arg0)
 {
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RETURN, callable, arg0,
+    PYMON_FIRE_CALL(C_RETURN, callable, arg0,
         _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
                                           arg0))
 }
 
 static inline int
-pymonitoring_compat_FireCallRaiseEvent(PyMonitoringState *state,
-                                       PyObject *codelike, int32_t offset,
-                                       PyObject *callable, PyObject *arg0)
+pymon_FireCallRaiseEvent(PyMonitoringState *state,
+                         PyObject *codelike, int32_t offset,
+                         PyObject *callable, PyObject *arg0)
 {
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RAISE, callable, arg0,
+    PYMON_FIRE_CALL(C_RAISE, callable, arg0,
         _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
                                          arg0))
 }
 
 static inline int
-pymonitoring_compat_FireCReturnEvent(PyMonitoringState *state,
-                                     PyObject *codelike, int32_t offset,
-                                     PyObject *retval)
+pymon_FireCReturnEvent(PyMonitoringState *state,
+                       PyObject *codelike, int32_t offset, PyObject *retval)
 {
     (void)retval;
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RETURN, NULL, NULL,
+    PYMON_FIRE_CALL(C_RETURN, NULL, NULL,
         _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
 }
 
 static inline int
-pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
-                                    PyObject *codelike, int32_t offset)
+pymon_FireCRaiseEvent(PyMonitoringState *state,
+                      PyObject *codelike, int32_t offset)
 {
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RAISE, NULL, NULL,
+    PYMON_FIRE_CALL(C_RAISE, NULL, NULL,
         _PyMonitoring_FireCRaiseEvent(state, codelike, offset))
 }
 
 #ifdef Py_LIMITED_API
 /* A type that the module types names. */
 static inline PyObject *
-pymonitoring_compat_type(const char *name)
+pymon_type(const char *name)
 {
     PyObject *module = PyImport_ImportModule("types");
     PyObject *type = module ? PyObject_GetAttrString(module, name) : NULL;
@@ -1750,11 +1711,11 @@ pymonitoring_compat_type(const char *name)
 
 /* Is it a Python function, or a bound method of one?  -1 on error. */
 static inline int
-pymonitoring_compat_is_function(PyObject *callable)
+pymon_is_function(PyObject *callable)
 {
 #ifdef Py_LIMITED_API
-    PyObject *function_type = pymonitoring_compat_type("FunctionType");
-    PyObject *method_type = pymonitoring_compat_type("MethodType");
+    PyObject *function_type = pymon_type("FunctionType");
+    PyObject *method_type = pymon_type("MethodType");
     int found = function_type != NULL && method_type != NULL ? 0 : -1;
     if (found == 0) {
         PyObject *type = (PyObject *)Py_TYPE(callable);
@@ -1774,17 +1735,17 @@ pymonitoring_compat_is_function(PyObject *callable)
 }
 
 static inline PyObject *
-pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
-                               PyMonitoringState *c_return_state,
-                               PyMonitoringState *c_raise_state,
-                               PyObject *codelike, int32_t offset,
-                               PyObject *callable, PyObject *const *args,
-                               size_t nargsf, PyObject *kwnames)
+pymon_Vectorcall(PyMonitoringState *call_state,
+                 PyMonitoringState *c_return_state,
+                 PyMonitoringState *c_raise_state,
+                 PyObject *codelike, int32_t offset,
+                 PyObject *callable, PyObject *const *args,
+                 size_t nargsf, PyObject *kwnames)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(call_state, codelike)) {
+    if (!PYMON_ACTIVE(call_state, codelike)) {
         return PyObject_Vectorcall(callable, args, nargsf, kwnames);
     }
-    PYMONITORING_COMPAT_IF_NATIVE(
+    PYMON_IF_NATIVE(
         _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
                                  codelike, offset, callable, args, nargsf,
                                  kwnames))
@@ -1793,16 +1754,15 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
         arg0 = args[0];
     }
     else {
-        arg0 = pymonitoring_compat_attribute("MISSING");
+        arg0 = pymon_attribute("MISSING");
         if (arg0 == NULL) {
             return NULL;
         }
         Py_DECREF(arg0);            /* immortal */
     }
-    int is_function = pymonitoring_compat_is_function(callable);
-    if (is_function < 0
-        || pymonitoring_compat_FireCallEvent(call_state, codelike, offset,
-                                             callable, arg0) < 0)
+    int is_function = pymon_is_function(callable);
+    if (is_function < 0 || pymon_FireCallEvent(call_state, codelike, offset,
+                               callable, arg0) < 0)
     {
         return NULL;
     }
@@ -1811,10 +1771,10 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
         return result;
     }
     if (result == NULL) {
-        (void)pymonitoring_compat_FireCallRaiseEvent(
+        (void)pymon_FireCallRaiseEvent(
             c_raise_state, codelike, offset, callable, arg0);
     }
-    else if (pymonitoring_compat_FireCallReturnEvent(
+    else if (pymon_FireCallReturnEvent(
         c_return_state, codelike, offset, callable, arg0) < 0)
     {
         Py_CLEAR(result);
@@ -1824,17 +1784,17 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
 
 /* Only the series has frames of foreign code. */
 static inline int
-pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
-                                       PyObject *codelike, PyObject *globals,
-                                       PyObject *locals)
+pymon_SetFrameNamespaces(PyMonitoringState *state,
+                         PyObject *codelike, PyObject *globals,
+                         PyObject *locals)
 {
     (void)codelike;
     (void)globals;
     (void)locals;
-    if (!PYMONITORING_COMPAT_ACTIVE(state, codelike)) {
+    if (!PYMON_ACTIVE(state, codelike)) {
         return 0;
     }
-    PYMONITORING_COMPAT_IF_NATIVE(
+    PYMON_IF_NATIVE(
         _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
     return 0;
 }
@@ -1842,7 +1802,7 @@ pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
 /* ------ The API: code objects made of locations ------ */
 
 static inline const char *
-pymonitoring_compat_find_problem(const PyCodeLocation *at)
+pymon_find_problem(const PyCodeLocation *at)
 {
     int end_lineno = at->end_lineno < 0 ? at->lineno : at->end_lineno;
     if (at->lineno < -1 || at->lineno == 0) {
@@ -1868,7 +1828,7 @@ pymonitoring_compat_find_problem(const PyCodeLocation *at)
 }
 
 static inline uint8_t *
-pymonitoring_compat_write_number(uint8_t *end, unsigned int number)
+pymon_write_number(uint8_t *end, unsigned int number)
 {
     for (; number >= 64; number >>= 6) {
         *end++ = (uint8_t)(64 | (number & 63));
@@ -1879,11 +1839,11 @@ pymonitoring_compat_write_number(uint8_t *end, unsigned int number)
 
 /* Write an entry of a location table for some code units, at most 8.  It is a
    byte of the kind and the number of units, and numbers. */
-#define PYMONITORING_COMPAT_ENTRY_SIZE (1 + 4 * 6)
+#define PYMON_ENTRY_SIZE (1 + 4 * 6)
 
 static inline uint8_t *
-pymonitoring_compat_write_entry(uint8_t *end, const PyCodeLocation *at,
-                                int units, int *last_line)
+pymon_write_entry(uint8_t *end, const PyCodeLocation *at,
+                  int units, int *last_line)
 {
     uint8_t *start = end++;
     int delta = at->lineno - *last_line;
@@ -1907,16 +1867,14 @@ pymonitoring_compat_write_entry(uint8_t *end, const PyCodeLocation *at,
         *end++ = (uint8_t)end_column;
     }
     else {
-        end = pymonitoring_compat_write_number(
+        end = pymon_write_number(
             end, delta < 0 ? (0u - (unsigned int)delta) << 1 | 1
                            : (unsigned int)delta << 1);
         kind = lines == 0 && column < 0 && end_column < 0 ? 13 : 14;
         if (kind == 14) {
-            end = pymonitoring_compat_write_number(end, (unsigned int)lines);
-            end = pymonitoring_compat_write_number(
-                end, (unsigned int)column + 1);
-            end = pymonitoring_compat_write_number(
-                end, (unsigned int)end_column + 1);
+            end = pymon_write_number(end, (unsigned int)lines);
+            end = pymon_write_number(end, (unsigned int)column + 1);
+            end = pymon_write_number(end, (unsigned int)end_column + 1);
         }
     }
     if (at->lineno > 0) {
@@ -1928,24 +1886,23 @@ pymonitoring_compat_write_entry(uint8_t *end, const PyCodeLocation *at,
 
 /* The table for code units at these locations, and some more at none. */
 static inline PyObject *
-pymonitoring_compat_new_table(const PyCodeLocation *locations,
-                              Py_ssize_t num_locations, Py_ssize_t more,
-                              int line)
+pymon_new_table(const PyCodeLocation *locations,
+                Py_ssize_t num_locations, Py_ssize_t more, int line)
 {
     static const PyCodeLocation unknown = {-1, -1, -1, -1};
     uint8_t *table = (size_t)(num_locations + more)
-                     > (size_t)-1 / PYMONITORING_COMPAT_ENTRY_SIZE ? NULL
+                     > (size_t)-1 / PYMON_ENTRY_SIZE ? NULL
         : (uint8_t *)PyMem_Malloc((size_t)(num_locations + more)
-                                  * PYMONITORING_COMPAT_ENTRY_SIZE);
+                                  * PYMON_ENTRY_SIZE);
     if (table == NULL) {
         return PyErr_NoMemory();
     }
     uint8_t *end = table;
     for (Py_ssize_t i = 0; i < num_locations; i++) {
-        end = pymonitoring_compat_write_entry(end, &locations[i], 1, &line);
+        end = pymon_write_entry(end, &locations[i], 1, &line);
     }
     for (; more > 0; more--) {
-        end = pymonitoring_compat_write_entry(end, &unknown, 1, &line);
+        end = pymon_write_entry(end, &unknown, 1, &line);
     }
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)table,
                                                 end - table);
@@ -1957,11 +1914,11 @@ pymonitoring_compat_new_table(const PyCodeLocation *locations,
    the lowest byte on; 0 while they are not known, 1 if the interpreter lacks
    one, or reads location tables in another way.  Who finds out again finds the
    same. */
-PYMONITORING_COMPAT_SHARED uint32_t pymonitoring_compat_opcodes = 0;
+PYMON_SHARED uint32_t pymon_opcodes = 0;
 
 /* 0 on error. */
 static inline uint32_t
-pymonitoring_compat_find_opcodes(void)
+pymon_find_opcodes(void)
 {
     static const char *const names[] = {
         "RAISE_VARARGS", "LOAD_ASSERTION_ERROR", "NOP", "RESUME",
@@ -1995,18 +1952,18 @@ pymonitoring_compat_find_opcodes(void)
 /* Code that raises AssertionError if it runs: RESUME and NOPs that have the
    locations, two instructions that have none. */
 static inline PyObject *
-pymonitoring_compat_make_code(uint32_t opcodes, PyObject *filename,
-                              PyObject *name, PyObject *qualname,
-                              int firstlineno, const PyCodeLocation *locations,
-                              Py_ssize_t num_locations)
+pymon_make_code(uint32_t opcodes, PyObject *filename,
+                PyObject *name, PyObject *qualname,
+                int firstlineno, const PyCodeLocation *locations,
+                Py_ssize_t num_locations)
 {
     PyObject *code = NULL;
     /* From 3.15 on the unit after RESUME belongs to it. */
     Py_ssize_t units = num_locations + (num_locations == 0 ? 3 : 2)
         + (num_locations < 2 && Py_Version >= 0x030F0000);
     Py_ssize_t more = units - num_locations;
-    PyObject *table = pymonitoring_compat_new_table(locations, num_locations,
-                                                    more, firstlineno);
+    PyObject *table = pymon_new_table(locations, num_locations,
+                                      more, firstlineno);
     PyObject *bytecode = PyBytes_FromStringAndSize(NULL, 2 * units);
 #ifdef Py_LIMITED_API
     PyObject *sample = Py_CompileString("0", "", Py_eval_input);
@@ -2035,7 +1992,7 @@ pymonitoring_compat_make_code(uint32_t opcodes, PyObject *filename,
 /* Does the interpreter read all kinds of entries as they are meant?  -1 on
    error. */
 static inline int
-pymonitoring_compat_check_opcodes(uint32_t opcodes)
+pymon_check_opcodes(uint32_t opcodes)
 {
     static const PyCodeLocation sample[] = {
         {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
@@ -2043,7 +2000,7 @@ pymonitoring_compat_check_opcodes(uint32_t opcodes)
     };
     enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
     PyObject *name = PyUnicode_FromString("");
-    PyObject *code = name == NULL ? NULL : pymonitoring_compat_make_code(
+    PyObject *code = name == NULL ? NULL : pymon_make_code(
         opcodes, name, name, name, 1, sample, NUMBER);
     PyObject *positions = code == NULL ? NULL
         : PyObject_CallMethod(code, "co_positions", NULL);
@@ -2063,8 +2020,7 @@ pymonitoring_compat_check_opcodes(uint32_t opcodes)
             || (i % 4 > 0 && number == (i % 4 == 1 ? at->lineno : -1));
     }
     /* What has another shape is no error. */
-    if (good == 0
-        || (good < 0 && !PyErr_ExceptionMatches(PyExc_MemoryError)))
+    if (good == 0 || (good < 0 && !PyErr_ExceptionMatches(PyExc_MemoryError)))
     {
         PyErr_Clear();
         good = 0;
@@ -2078,9 +2034,8 @@ pymonitoring_compat_check_opcodes(uint32_t opcodes)
 
 /* A copy of a code object with other names, and if table is not NULL that. */
 static inline PyObject *
-pymonitoring_compat_rename(PyObject *code, PyObject *filename, PyObject *name,
-                           PyObject *qualname, int firstlineno,
-                           PyObject *table)
+pymon_rename(PyObject *code, PyObject *filename, PyObject *name,
+             PyObject *qualname, int firstlineno, PyObject *table)
 {
     PyObject *replace = PyObject_GetAttrString(code, "replace");
     PyObject *args = PyTuple_New(0);
@@ -2088,8 +2043,7 @@ pymonitoring_compat_rename(PyObject *code, PyObject *filename, PyObject *name,
         "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
         qualname, "co_firstlineno", firstlineno);
     PyObject *renamed = NULL;
-    if (replace != NULL && args != NULL && kwargs != NULL
-        && (table == NULL
+    if (replace != NULL && args != NULL && kwargs != NULL && (table == NULL
             || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
     {
         renamed = PyObject_Call(replace, args, kwargs);
@@ -2101,12 +2055,12 @@ pymonitoring_compat_rename(PyObject *code, PyObject *filename, PyObject *name,
 }
 
 static inline PyObject *
-pymonitoring_compat_NewWithLocations(PyObject *filename, PyObject *name,
-                                     PyObject *qualname, int firstlineno,
-                                     const PyCodeLocation *locations,
-                                     Py_ssize_t num_locations)
+pymon_NewWithLocations(PyObject *filename, PyObject *name,
+                       PyObject *qualname, int firstlineno,
+                       const PyCodeLocation *locations,
+                       Py_ssize_t num_locations)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(
+    PYMON_IF_NATIVE(
         PyCode_NewWithLocations(filename, name, qualname, firstlineno,
                                 locations, num_locations))
     static const char *const whats[] = {"filename", "name", "qualname"};
@@ -2141,7 +2095,7 @@ pymonitoring_compat_NewWithLocations(PyObject *filename, PyObject *name,
         return NULL;
     }
     for (Py_ssize_t i = 0; i < num_locations; i++) {
-        problem = pymonitoring_compat_find_problem(&locations[i]);
+        problem = pymon_find_problem(&locations[i]);
         if (problem != NULL) {
             PyErr_Format(PyExc_ValueError, "location %zd: %s", i, problem);
             return NULL;
@@ -2149,32 +2103,31 @@ pymonitoring_compat_NewWithLocations(PyObject *filename, PyObject *name,
     }
 #ifdef Py_GIL_DISABLED
     uint32_t opcodes =
-        _Py_atomic_load_uint32_relaxed(&pymonitoring_compat_opcodes);
+        _Py_atomic_load_uint32_relaxed(&pymon_opcodes);
 #else
-    uint32_t opcodes = pymonitoring_compat_opcodes;
+    uint32_t opcodes = pymon_opcodes;
 #endif
     if (opcodes == 0) {
-        opcodes = pymonitoring_compat_find_opcodes();
-        int good = opcodes > 1 ? pymonitoring_compat_check_opcodes(opcodes)
+        opcodes = pymon_find_opcodes();
+        int good = opcodes > 1 ? pymon_check_opcodes(opcodes)
                                : (int)opcodes - 1;
         if (good < 0) {
             return NULL;
         }
         opcodes = good ? opcodes : 1;
 #ifdef Py_GIL_DISABLED
-        _Py_atomic_store_uint32_relaxed(&pymonitoring_compat_opcodes, opcodes);
+        _Py_atomic_store_uint32_relaxed(&pymon_opcodes, opcodes);
 #else
-        pymonitoring_compat_opcodes = opcodes;
+        pymon_opcodes = opcodes;
 #endif
     }
     if (opcodes != 1) {
-        return pymonitoring_compat_make_code(opcodes, filename, name, qualname,
-                                             firstlineno, locations,
-                                             num_locations);
+        return pymon_make_code(opcodes, filename, name, qualname,
+                               firstlineno, locations, num_locations);
     }
     PyObject *empty = Py_CompileString("raise AssertionError", "",
                                        Py_file_input);
-    PyObject *code = empty == NULL ? NULL : pymonitoring_compat_rename(
+    PyObject *code = empty == NULL ? NULL : pymon_rename(
         empty, filename, name, qualname, firstlineno, NULL);
     Py_XDECREF(empty);
     return code;
@@ -2184,7 +2137,7 @@ pymonitoring_compat_NewWithLocations(PyObject *filename, PyObject *name,
 
 /* An attribute that is a string, as exact str. */
 static inline PyObject *
-pymonitoring_compat_string(PyObject *codelike, const char *name)
+pymon_string(PyObject *codelike, const char *name)
 {
     PyObject *value = PyObject_GetAttrString(codelike, name);
     PyObject *string = value ? PyUnicode_FromObject(value) : NULL;
@@ -2195,8 +2148,7 @@ pymonitoring_compat_string(PyObject *codelike, const char *name)
 /* The file that an offset in a code-like means, a new reference, and the
    location, of which what cannot be known is -1. */
 static inline PyObject *
-pymonitoring_compat_locate(PyObject *codelike, int32_t offset,
-                           PyCodeLocation *location)
+pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
 {
     PyObject *filename = NULL;
     PyObject *row = NULL;
@@ -2232,9 +2184,7 @@ pymonitoring_compat_locate(PyObject *codelike, int32_t offset,
         if (first) {
             filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
         }
-        if (!PyErr_Occurred()
-            && pymonitoring_compat_find_problem(&found) == NULL)
-        {
+        if (!PyErr_Occurred() && pymon_find_problem(&found) == NULL) {
             *location = found;
         }
     }
@@ -2243,14 +2193,13 @@ pymonitoring_compat_locate(PyObject *codelike, int32_t offset,
     Py_XDECREF(iterator);
     Py_XDECREF(row);
     return filename ? filename
-                    : pymonitoring_compat_string(codelike, "co_filename");
+                    : pymon_string(codelike, "co_filename");
 }
 
 /* A frame that shows a code-like at one location.  Its code is made of that,
    and if *lineno is 0, that is set. */
 static inline PyObject *
-pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
-                               int *lasti)
+pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
 {
     /* A frame that is new is at the second unit. */
     PyCodeLocation locations[2];
@@ -2273,9 +2222,8 @@ pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
 #endif
     if (code == NULL) {
         PyCodeLocation location;
-        PyObject *filename = pymonitoring_compat_locate(codelike, offset,
-                                                        &location);
-        PyObject *name = pymonitoring_compat_string(codelike, "co_name");
+        PyObject *filename = pymon_locate(codelike, offset, &location);
+        PyObject *name = pymon_string(codelike, "co_name");
         if (*lineno == 0 && location.lineno > 0) {
             *lineno = location.lineno;
         }
@@ -2297,17 +2245,15 @@ pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
                                                 Py_eval_input);
             PyObject *consts = sample ? PyObject_GetAttrString(
                 sample, "co_consts") : NULL;
-            PyObject *table = pymonitoring_compat_new_table(
-                locations, 2, 64, *lineno);
+            PyObject *table = pymon_new_table(locations, 2, 64, *lineno);
             code = consts == NULL || table == NULL ? NULL
-                : pymonitoring_compat_rename(PyTuple_GetItem(consts, 0),
-                                             filename, name, name, *lineno,
-                                             table);
+                : pymon_rename(PyTuple_GetItem(consts, 0),
+                               filename, name, name, *lineno, table);
             Py_XDECREF(sample);
             Py_XDECREF(consts);
             Py_XDECREF(table);
 #else
-            code = pymonitoring_compat_NewWithLocations(
+            code = pymon_NewWithLocations(
                 filename, name, NULL, *lineno, locations, 2);
 #endif
         }
@@ -2317,7 +2263,7 @@ pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
     if (code != NULL && globals != NULL) {
 #ifdef Py_LIMITED_API
         /* A generator has a frame before it runs. */
-        PyObject *type = pymonitoring_compat_type("FunctionType");
+        PyObject *type = pymon_type("FunctionType");
         PyObject *function = type ? PyObject_CallFunctionObjArgs(
             type, code, globals, NULL) : NULL;
         PyObject *generator = function ? PyObject_CallNoArgs(function) : NULL;
@@ -2337,11 +2283,9 @@ pymonitoring_compat_make_frame(PyObject *codelike, int32_t offset, int *lineno,
 }
 
 static inline int
-pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
-                                 int lineno)
+pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(
-        _PyMonitoring_AddTraceback(codelike, offset, lineno))
+    PYMON_IF_NATIVE(_PyMonitoring_AddTraceback(codelike, offset, lineno))
     PyObject *exc = PyErr_GetRaisedException();
     if (exc == NULL) {
         PyErr_SetString(PyExc_SystemError, "PyMonitoring_AddTraceback() needs "
@@ -2350,13 +2294,12 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
     }
     PyObject *next = PyException_GetTraceback(exc);
     PyObject *frame = NULL, *traceback = NULL;
-    pymonitoring_compat_pause pause;
+    pymon_pause pause;
     int lasti = -1;
     /* What the code-like does when asked is not the program's. */
-    if (pymonitoring_compat_stop(&pause) == 0) {
-        frame = pymonitoring_compat_make_frame(codelike, offset, &lineno,
-                                               &lasti);
-        pymonitoring_compat_resume(&pause);
+    if (pymon_stop(&pause) == 0) {
+        frame = pymon_make_frame(codelike, offset, &lineno, &lasti);
+        pymon_resume(&pause);
     }
     if (frame != NULL) {
         traceback = PyObject_CallFunction(
@@ -2377,44 +2320,44 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
 
 /* The native functions of these names, where there are any, are called above
    here. */
-#define PyMonitoring_EnterScope pymonitoring_compat_EnterScope
-#define PyMonitoring_ExitScope pymonitoring_compat_ExitScope
-#define PyMonitoring_FirePyStartEvent pymonitoring_compat_FirePyStartEvent
-#define PyMonitoring_FirePyResumeEvent pymonitoring_compat_FirePyResumeEvent
-#define PyMonitoring_FirePyReturnEvent pymonitoring_compat_FirePyReturnEvent
-#define PyMonitoring_FirePyYieldEvent pymonitoring_compat_FirePyYieldEvent
-#define PyMonitoring_FireCallEvent pymonitoring_compat_FireCallEvent
-#define PyMonitoring_FireLineEvent pymonitoring_compat_FireLineEvent
-#define PyMonitoring_FireJumpEvent pymonitoring_compat_FireJumpEvent
-#define PyMonitoring_FireBranchEvent pymonitoring_compat_FireBranchEvent
+#define PyMonitoring_EnterScope pymon_EnterScope
+#define PyMonitoring_ExitScope pymon_ExitScope
+#define PyMonitoring_FirePyStartEvent pymon_FirePyStartEvent
+#define PyMonitoring_FirePyResumeEvent pymon_FirePyResumeEvent
+#define PyMonitoring_FirePyReturnEvent pymon_FirePyReturnEvent
+#define PyMonitoring_FirePyYieldEvent pymon_FirePyYieldEvent
+#define PyMonitoring_FireCallEvent pymon_FireCallEvent
+#define PyMonitoring_FireLineEvent pymon_FireLineEvent
+#define PyMonitoring_FireJumpEvent pymon_FireJumpEvent
+#define PyMonitoring_FireBranchEvent pymon_FireBranchEvent
 #define PyMonitoring_FireBranchLeftEvent \
-    pymonitoring_compat_FireBranchLeftEvent
+    pymon_FireBranchLeftEvent
 #define PyMonitoring_FireBranchRightEvent \
-    pymonitoring_compat_FireBranchRightEvent
+    pymon_FireBranchRightEvent
 #define PyMonitoring_FireCallReturnEvent \
-    pymonitoring_compat_FireCallReturnEvent
-#define PyMonitoring_FireCallRaiseEvent pymonitoring_compat_FireCallRaiseEvent
-#define PyMonitoring_FireCReturnEvent pymonitoring_compat_FireCReturnEvent
-#define PyMonitoring_FireCRaiseEvent pymonitoring_compat_FireCRaiseEvent
-#define PyMonitoring_Vectorcall pymonitoring_compat_Vectorcall
-#define PyMonitoring_FirePyThrowEvent pymonitoring_compat_FirePyThrowEvent
-#define PyMonitoring_FireRaiseEvent pymonitoring_compat_FireRaiseEvent
-#define PyMonitoring_FireReraiseEvent pymonitoring_compat_FireReraiseEvent
+    pymon_FireCallReturnEvent
+#define PyMonitoring_FireCallRaiseEvent pymon_FireCallRaiseEvent
+#define PyMonitoring_FireCReturnEvent pymon_FireCReturnEvent
+#define PyMonitoring_FireCRaiseEvent pymon_FireCRaiseEvent
+#define PyMonitoring_Vectorcall pymon_Vectorcall
+#define PyMonitoring_FirePyThrowEvent pymon_FirePyThrowEvent
+#define PyMonitoring_FireRaiseEvent pymon_FireRaiseEvent
+#define PyMonitoring_FireReraiseEvent pymon_FireReraiseEvent
 #define PyMonitoring_FireExceptionHandledEvent \
-    pymonitoring_compat_FireExceptionHandledEvent
-#define PyMonitoring_FirePyUnwindEvent pymonitoring_compat_FirePyUnwindEvent
+    pymon_FireExceptionHandledEvent
+#define PyMonitoring_FirePyUnwindEvent pymon_FirePyUnwindEvent
 #define PyMonitoring_FireStopIterationEvent \
-    pymonitoring_compat_FireStopIterationEvent
-#define PyMonitoring_SetFrameNamespaces pymonitoring_compat_SetFrameNamespaces
-#define PyMonitoring_AddTraceback pymonitoring_compat_AddTraceback
-#define PyCode_NewWithLocations pymonitoring_compat_NewWithLocations
+    pymon_FireStopIterationEvent
+#define PyMonitoring_SetFrameNamespaces pymon_SetFrameNamespaces
+#define PyMonitoring_AddTraceback pymon_AddTraceback
+#define PyCode_NewWithLocations pymon_NewWithLocations
 
-#undef PYMONITORING_COMPAT_FIRE
-#undef PYMONITORING_COMPAT_FIRE_VALUE
-#undef PYMONITORING_COMPAT_FIRE_BY
-#undef PYMONITORING_COMPAT_FIRE_CALL
-#undef PYMONITORING_COMPAT_FUNCTIONS
-#undef PYMONITORING_COMPAT_IF_NATIVE
+#undef PYMON_FIRE
+#undef PYMON_FIRE_VALUE
+#undef PYMON_FIRE_BY
+#undef PYMON_FIRE_CALL
+#undef PYMON_FUNCTIONS
+#undef PYMON_IF_NATIVE
 
 #endif /* no series */
 

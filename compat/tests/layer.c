@@ -73,7 +73,7 @@ layer_exec(PyObject *module)
     ABI3_EVENTS(ADD_ID)
     int header_adds = 1;
     int lacks_calls = 0;
-#elif defined(PYMONITORING_COMPAT_TABLES)
+#elif defined(PYMON_TABLES)
     int header_adds = 1;
     int lacks_calls = 0;
 #else
