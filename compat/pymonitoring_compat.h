@@ -4,33 +4,40 @@
 
    Put this file into your project and include it, after Python.h or instead
    of it, or have the compiler include it: -include pymonitoring_compat.h.
-   It needs no library and no build step.  It is C99 and C++11, and is written
-   for the full C-API, not the limited one.
+   It needs no library and no build step.  It is C99 and C++11, for the full
+   C-API and for the limited one (Py_LIMITED_API) of 3.12 and later, of which
+   PyMonitoringCompat_SendsEvents() says whether it sends events where it runs:
+   it does from 3.13 on.
 
-   Each function is documented in CPython's Include/cpython/monitoring.h, as
-   the series "Monitoring events from code that is not bytecode" has it.  An
-   interpreter with that series keeps all of these promises, and there this
-   header adds nothing.  What holds elsewhere:
+   Each function is documented in CPython's Include/cpython/monitoring.h and
+   code.h, as the series "Monitoring events from code that is not bytecode" has
+   them.  An interpreter with that series keeps all of these promises, and there
+   this header adds nothing.  What holds elsewhere:
 
-                                                      3.12    3.13 and later
-   all names, both spellings of BRANCH                 yes     yes
-   states always defined, unknown ids refused          yes     yes
-   events fired while a callback runs do nothing       yes     yes
-   a pending exception is kept, or is the __context__
-     of what a callback raises                         yes     yes
-   STOP_ITERATION reports every value unchanged        yes     yes
+                                                    3.12  3.13 and later  limited
+   all names, both spellings of BRANCH               yes   yes             yes
+   states always defined, unknown ids refused        yes   yes             yes
+   events fired while a callback runs do nothing     yes   yes             yes (h)
+   a pending exception is kept, or is the
+     __context__ of what a callback raises           yes   yes             yes
+   STOP_ITERATION reports every value unchanged      yes   yes             yes
    sys.settrace and sys.setprofile get nothing
-     wrong (g)                                         yes     yes
-   a tool switched off in mid-scope is not called      yes     yes
-   DISABLE is for one location (a)                     yes     yes
-   DISABLE holds when any tool's events change         yes     no
-   no event leaks                                      yes     no (b)
-   a callback that is replaced lives while it runs     yes     no (c)
-   C_RETURN and C_RAISE                                yes     yes (d)
-   BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
-   f_lineno cannot be set in a callback                yes     no
-   sys.monitoring.set_local_events for code-likes      no      no
-   threads may share states (free-threaded build)       -      yes (f)
+     wrong (g)                                       yes   yes             yes
+   a tool switched off in mid-scope is not called    yes   yes             yes
+   DISABLE is for one location (a)                   yes   yes             yes
+   DISABLE holds when any tool's events change       yes   no              no
+   no event leaks                                    yes   no (b)          no
+   a callback that is replaced lives while it runs   yes   no (c)          no
+   C_RETURN and C_RAISE                              yes   yes (d)         yes
+   BRANCH reaches tools as BRANCH                    yes   3.13 alone (e)  3.13 alone
+   f_lineno cannot be set in a callback              yes   no              no
+   code objects made of locations, columns in
+     tracebacks (j)                                  yes   yes             yes
+   sys.monitoring.set_local_events for code objects
+     with bytecode, at once                          yes   yes             yes (i)
+   sys.monitoring.set_local_events for other
+     code-likes                                      no    no              no
+   threads may share states (free-threaded build)    -     yes (f)         -
 
    (a) of a code-like that can be weakly referenced.  It holds for who takes the
        tool's id next, too, as in bytecode.
@@ -46,6 +53,10 @@
    (f) Tried on 3.13.  3.12 has no such build.
    (g) They get nothing: the series alone has frames of foreign code.  There
        PyMonitoring_SetFrameNamespaces() does something, too.
+   (h) In callbacks for what has not this header, bytecode for instance, they are
+       sent.
+   (i) of a tool that listens to some event of all code, too.
+   (j) The entry of a traceback has a frame of its own.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,
@@ -1964,15 +1975,17 @@ pymon_make_code(uint32_t opcodes, PyObject *filename,
     Py_ssize_t more = units - num_locations;
     PyObject *table = pymon_new_table(locations, num_locations,
                                       more, firstlineno);
-    PyObject *bytecode = PyBytes_FromStringAndSize(NULL, 2 * units);
+    PyObject *bytecode = table == NULL ? NULL
+        : PyBytes_FromStringAndSize(NULL, 2 * units);
 #ifdef Py_LIMITED_API
-    PyObject *sample = Py_CompileString("0", "", Py_eval_input);
+    PyObject *sample = bytecode == NULL ? NULL
+        : Py_CompileString("0", "", Py_eval_input);
     PyObject *type = sample ? (PyObject *)Py_TYPE(sample) : NULL;
 #else
     PyObject *sample = NULL;
     PyObject *type = (PyObject *)&PyCode_Type;
 #endif
-    if (table != NULL && bytecode != NULL && type != NULL) {
+    if (bytecode != NULL && type != NULL) {
         char *unit = PyBytes_AsString(bytecode);
         for (Py_ssize_t i = 0; i < units; i++, unit += 2) {
             unit[0] = (char)(opcodes >> (i == 0 ? 0 : i < units - 2 ? 8
@@ -1996,7 +2009,7 @@ pymon_check_opcodes(uint32_t opcodes)
 {
     static const PyCodeLocation sample[] = {
         {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
-        {8, -1, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94},
+        {8, -1, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
     };
     enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
     PyObject *name = PyUnicode_FromString("");
@@ -2032,22 +2045,30 @@ pymon_check_opcodes(uint32_t opcodes)
     return good;
 }
 
-/* A copy of a code object with other names, and if table is not NULL that. */
+/* The code object of the one function in a source, with other names, and if
+   table is not NULL that. */
 static inline PyObject *
-pymon_rename(PyObject *code, PyObject *filename, PyObject *name,
+pymon_rename(const char *source, PyObject *filename, PyObject *name,
              PyObject *qualname, int firstlineno, PyObject *table)
 {
-    PyObject *replace = PyObject_GetAttrString(code, "replace");
+    PyObject *module = Py_CompileString(source, "", Py_file_input);
+    PyObject *consts = module ? PyObject_GetAttrString(module, "co_consts")
+                              : NULL;
+    PyObject *replace = consts ? PyObject_GetAttrString(
+        PyTuple_GetItem(consts, 0), "replace") : NULL;
     PyObject *args = PyTuple_New(0);
     PyObject *kwargs = Py_BuildValue(
         "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
         qualname, "co_firstlineno", firstlineno);
     PyObject *renamed = NULL;
-    if (replace != NULL && args != NULL && kwargs != NULL && (table == NULL
+    if (replace != NULL && args != NULL && kwargs != NULL
+        && (table == NULL
             || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
     {
         renamed = PyObject_Call(replace, args, kwargs);
     }
+    Py_XDECREF(module);
+    Py_XDECREF(consts);
     Py_XDECREF(replace);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
@@ -2125,12 +2146,8 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name,
         return pymon_make_code(opcodes, filename, name, qualname,
                                firstlineno, locations, num_locations);
     }
-    PyObject *empty = Py_CompileString("raise AssertionError", "",
-                                       Py_file_input);
-    PyObject *code = empty == NULL ? NULL : pymon_rename(
-        empty, filename, name, qualname, firstlineno, NULL);
-    Py_XDECREF(empty);
-    return code;
+    return pymon_rename("def f(): raise AssertionError", filename, name,
+                        qualname, firstlineno, NULL);
 }
 
 /* ------ The API: tracebacks ------ */
@@ -2201,8 +2218,8 @@ pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
 static inline PyObject *
 pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
 {
-    /* A frame that is new is at the second unit. */
-    PyCodeLocation locations[2];
+    /* A frame that is new is at one of the first units. */
+    PyCodeLocation locations[4];
     PyObject *frame = NULL;
     PyObject *code = NULL;
     PyObject *globals = PyDict_New();
@@ -2238,23 +2255,19 @@ pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
             location.lineno = location.end_lineno = *lineno;
             location.col_offset = location.end_col_offset = -1;
         }
-        locations[0] = locations[1] = location;
+        for (int i = 0; i < 4; i++) {
+            locations[i] = location;
+        }
         if (filename != NULL && name != NULL && !PyErr_Occurred()) {
 #ifdef Py_LIMITED_API
-            PyObject *sample = Py_CompileString("lambda: (yield)", "",
-                                                Py_eval_input);
-            PyObject *consts = sample ? PyObject_GetAttrString(
-                sample, "co_consts") : NULL;
-            PyObject *table = pymon_new_table(locations, 2, 64, *lineno);
-            code = consts == NULL || table == NULL ? NULL
-                : pymon_rename(PyTuple_GetItem(consts, 0),
-                               filename, name, name, *lineno, table);
-            Py_XDECREF(sample);
-            Py_XDECREF(consts);
+            PyObject *table = pymon_new_table(locations, 4, 64, *lineno);
+            code = table == NULL ? NULL
+                : pymon_rename("def f(): yield", filename, name, name, *lineno,
+                               table);
             Py_XDECREF(table);
 #else
             code = pymon_NewWithLocations(
-                filename, name, NULL, *lineno, locations, 2);
+                filename, name, NULL, *lineno, locations, 4);
 #endif
         }
         Py_XDECREF(filename);
