@@ -11,10 +11,10 @@ COVERAGE = "coverage>=7.7"
 # The pure Python one is for every interpreter.
 OPTIONS = ("--platform", "any", "--only-binary=:all:", "--no-deps")
 
-PROGRAM = """
+PROGRAM = """\
 import _monitoring_layer as layer
-code = layer.code_newwithlocations("page.src", "page", None, 1,
-                                   [(i, i, 0, 3) for i in (1, 2, 3)])
+lines = [(1, 1, 0, 3), (2, 2, 0, 3), (3, 3, 0, 5)]
+code = layer.code_newwithlocations("page.src", "page", None, 1, lines)
 layer.one_state_each(code, lambda: None)
 """
 READ = """
@@ -24,7 +24,7 @@ data.read()
 print(json.dumps({os.path.basename(name): data.lines(name)
                   for name in data.measured_files()}))
 """
-EXPECTED = {"program.py": [2, 3, 5], "page.src": [1, 2]}
+EXPECTED = {"program.py": [1, 2, 3, 4], "page.src": [1, 2]}
 
 
 def install(build, pythons):
