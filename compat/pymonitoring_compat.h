@@ -11,50 +11,50 @@
 
    Each function is documented in CPython's Include/cpython/monitoring.h and
    code.h, as the series "Monitoring events from code that is not bytecode" has
-   them.  An interpreter with that series keeps all of these promises, and there
-   this header adds nothing.  What holds elsewhere:
+   them.  An interpreter with that series keeps all of these promises, and this
+   header adds nothing there.  What holds elsewhere:
 
-                                                    3.12  3.13 and later  limited
-   all names, both spellings of BRANCH               yes   yes             yes
-   states always defined, unknown ids refused        yes   yes             yes
-   events fired while a callback runs do nothing     yes   yes             yes (h)
+                                                    3.12  3.13 on   limited
+   all names, both spellings of BRANCH              yes   yes       yes
+   states always defined, unknown ids refused       yes   yes       yes
+   events fired while a callback runs do nothing    yes   yes       yes (h)
    a pending exception is kept, or is the
-     __context__ of what a callback raises           yes   yes             yes
-   STOP_ITERATION reports every value unchanged      yes   yes             yes
+     __context__ of what a callback raises          yes   yes       yes
+   STOP_ITERATION reports every value unchanged     yes   yes       yes
    sys.settrace and sys.setprofile get nothing
-     wrong (g)                                       yes   yes             yes
-   a tool switched off in mid-scope is not called    yes   yes             yes
-   DISABLE is for one location (a)                   yes   yes             yes
-   DISABLE holds when any tool's events change       yes   no              no
-   no event leaks                                    yes   no (b)          no
-   a callback that is replaced lives while it runs   yes   no (c)          no
-   C_RETURN and C_RAISE                              yes   yes (d)         yes
-   BRANCH reaches tools as BRANCH                    yes   3.13 alone (e)  3.13 alone
-   f_lineno cannot be set in a callback              yes   no              no
+     wrong (g)                                      yes   yes       yes
+   a tool switched off in mid-scope is not called   yes   yes       yes
+   DISABLE is for one location (a)                  yes   yes       yes
+   DISABLE holds when any tool's events change      yes   no        no
+   no event leaks                                   yes   no (b)    no
+   a callback that is replaced lives while it runs  yes   no (c)    no
+   C_RETURN and C_RAISE                             yes   yes (d)   yes
+   BRANCH reaches tools as BRANCH                   yes   3.13 (e)  3.13
+   f_lineno cannot be set in a callback             yes   no        no
    code objects made of locations, columns in
-     tracebacks (j)                                  yes   yes             yes
+     tracebacks (j)                                 yes   yes       yes
    sys.monitoring.set_local_events for code objects
-     with bytecode, at once                          yes   yes             yes (i)
+     with bytecode, at once                         yes   yes       yes (i)
    sys.monitoring.set_local_events for other
-     code-likes                                      no    no              no
-   threads may share states (free-threaded build)    -     yes (f)         -
+     code-likes                                     no    no        no
+   threads may share states (free-threaded build)   -     yes (f)   -
 
-   (a) of a code-like that can be weakly referenced.  It holds for who takes the
-       tool's id next, too, as in bytecode.
+   (a) of a code-like that can be weakly referenced.  It holds for who takes
+       the tool's id next, too, as in bytecode.
    (b) The interpreter's own function loses one int for each event with an
        offset above 256 (3.15: 1024).
    (c) The interpreter can crash when one that is no Python function removes
        itself.
    (d) Not on a free-threaded build.  Audit hooks hear of two calls of
-       sys.monitoring.register_callback for each: nothing else gives a callback.
+       sys.monitoring.register_callback for each: nothing else gives one.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
        the latter.  The interpreter can crash when a tool registered for the
        deprecated BRANCH.
    (f) Tried on 3.13.  3.12 has no such build.
    (g) They get nothing: the series alone has frames of foreign code.  There
        PyMonitoring_SetFrameNamespaces() does something, too.
-   (h) In callbacks for what has not this header, bytecode for instance, they are
-       sent.
+   (h) In callbacks for what has not this header, bytecode for instance, they
+       are sent.
    (i) of a tool that listens to some event of all code, too.
    (j) The entry of a traceback has a frame of its own.
 
@@ -177,9 +177,9 @@ enum {
 #define PYMON_TOOLS 6
 #define PYMON_TOOL_MASK ((1 << PYMON_TOOLS) - 1)
 
-/* Calling the tools for C_RETURN and C_RAISE, which the interpreters' functions
-   do with the wrong arguments, needs what a free-threaded build has no safe way
-   to. */
+/* Calling the tools for C_RETURN and C_RAISE, which the interpreters'
+   functions do with the wrong arguments, needs what a free-threaded build has
+   no safe way to. */
 #ifdef Py_GIL_DISABLED
 #  define PYMON_GIL 0
 #else
@@ -207,8 +207,8 @@ enum {
 #  define PYMON_SHARED static
 #endif
 
-/* A range of lines and columns in a file: lines from 1, columns from 0 in bytes
-   of UTF-8, -1 where unknown. */
+/* A range of lines and columns in a file: lines from 1, columns from 0 in
+   bytes of UTF-8, -1 where unknown. */
 typedef struct {
     int lineno;
     int end_lineno;
@@ -393,8 +393,8 @@ pymon_chain(PyObject *pending)
 /* ------ While callbacks run ------ */
 
 /* Events that are fired meanwhile do nothing, and no frame's f_lineno may be
-   set: none is at a line of the event.  With the limited C-API only this header
-   knows of it, in the thread's dict. */
+   set: none is at a line of the event.  With the limited C-API only this
+   header knows of it, in the thread's dict. */
 #ifdef Py_LIMITED_API
 
 typedef PyObject *pymon_pause;
@@ -464,18 +464,13 @@ pymon_resume(pymon_pause *what)
 
 #if PYMON_TABLES
 
-/* What is known of the tables: nothing yet, that they are where they should be
-   as far as idle ones show it, that they are, or that they are not.  It is a
-   memory of what was found and nothing else: who compares again finds the
-   same, be it another thread or interpreter. */
-enum {
-    PYMON_UNKNOWN,
-    PYMON_IDLE,
-    PYMON_GOOD,
-    PYMON_OFF
-};
-PYMON_SHARED int pymon_status =
-    PYMON_UNKNOWN;
+/* What is known of the tables: nothing yet; that they are where they should be
+   as far as idle ones show it; that the callbacks are, for local events; that
+   all are; or that they are not.  It is a memory of what was found and nothing
+   else: who compares again finds the same, be it another thread or
+   interpreter. */
+enum { PYMON_UNKNOWN, PYMON_IDLE, PYMON_CALLBACKS, PYMON_GOOD, PYMON_OFF };
+PYMON_SHARED int pymon_status = PYMON_UNKNOWN;
 
 /* Is the interpreter's structure as large as it should be?  Its first thread
    is at its end; asked first, so that nothing behind it is read. */
@@ -565,14 +560,10 @@ pymon_check_tool(PyInterpreterState *interp, int tool)
 static inline uint8_t
 pymon_listeners(void)
 {
-    static const _Py_GlobalMonitors idle = {{0}};
-    const _Py_GlobalMonitors *monitors =
-        &PyThreadState_Get()->interp->monitors;
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
     int tools = 0;
-    if (memcmp(monitors, &idle, sizeof(idle)) != 0) {
-        for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
-            tools |= monitors->tools[e];
-        }
+    for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
+        tools |= interp->monitors.tools[e];
     }
     return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
@@ -595,8 +586,8 @@ pymon_compare(PyInterpreterState *interp, int has_local)
         good = interp->monitoring_version != 0 || !listens
             ? pymon_check_callbacks(interp) : 0;
     }
-    return good < 0 ? -1
-        : good ? PYMON_GOOD : PYMON_OFF;
+    return good < 0 ? -1 : !good ? PYMON_OFF
+        : pymon_listeners() != 0 ? PYMON_GOOD : PYMON_CALLBACKS;
 }
 
 /* The status of the tables, compared at first use and when a tool first
@@ -606,8 +597,9 @@ static inline int
 pymon_check(int has_local)
 {
     int status = pymon_status;
-    if (status == PYMON_GOOD || status == PYMON_OFF
-        || (status == PYMON_IDLE && !has_local && pymon_listeners() == 0))
+    if (status >= PYMON_GOOD
+        || (status >= (has_local ? PYMON_CALLBACKS : PYMON_IDLE)
+            && pymon_listeners() == 0))
     {
         return status;
     }
@@ -666,24 +658,6 @@ pymon_tools(int event)
           & PYMON_TOOL_MASK;
 }
 
-/* Write the states, and the version that they are written for: 0 if that is not
-   known yet. */
-static inline int
-pymon_read(PyMonitoringState *state_array, uint64_t *version,
-           const uint8_t *event_types, Py_ssize_t length)
-{
-    int status = pymon_check(0);
-    memset(state_array, 0, (size_t)length * sizeof(*state_array));
-    if (status == PYMON_GOOD) {
-        for (Py_ssize_t i = 0; i < length; i++) {
-            state_array[i].active = pymon_tools(event_types[i]);
-        }
-    }
-    *version = status > PYMON_UNKNOWN
-               ? pymon_version() : 0;
-    return status < 0 ? -1 : 0;
-}
-
 /* The callback of a tool for an event: a new reference, or NULL. */
 static inline PyObject *
 pymon_callback(int tool, int event)
@@ -700,16 +674,15 @@ pymon_remove_callback(int tool, int event)
 }
 
 #define PYMON_IF_NATIVE(CALL)
-#define PyMonitoringCompat_SendsEvents() \
-    (pymon_status != PYMON_OFF)
+#define PyMonitoringCompat_SendsEvents() (pymon_status != PYMON_OFF)
 
 #else
 
 /* ------ What an interpreter has: 3.13 and later ------ */
 
-/* What may be missing where the binary runs: what an interpreter with the series
-   has beside a stock one, which is then to CALL that, and with the limited C-API
-   everything. */
+/* What may be missing where the binary runs: what an interpreter with the
+   series has beside a stock one, which is then to CALL that, and with the
+   limited C-API everything. */
 #if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
 #  ifdef __APPLE__
 #    define PYMON_WEAK __attribute__((weak_import))
@@ -721,10 +694,8 @@ extern "C" {
 #  endif
 typedef int pymon_ends_call(PyMonitoringState *, PyObject *,
                             int32_t, PyObject *, PyObject *);
-PyAPI_FUNC(pymon_ends_call)
-    _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
-PyAPI_FUNC(pymon_ends_call)
-    _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *call_state, PyMonitoringState *c_return_state,
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
@@ -744,8 +715,7 @@ PyAPI_FUNC(int) PyMonitoring_EnterScope(
 PyAPI_FUNC(int) _PyMonitoring_FireLineEvent(
     PyMonitoringState *state, PyObject *codelike, int32_t offset,
     int lineno) PYMON_WEAK;
-PyAPI_FUNC(pymon_ends_call)
-    _PyMonitoring_FireCallEvent PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallEvent PYMON_WEAK;
 #    define PYMON_DECLARE(KIND, NAME) \
         PyAPI_FUNC(pymon_ ## KIND) \
             _PyMonitoring_Fire ## NAME ## Event PYMON_WEAK;
@@ -805,21 +775,15 @@ pymon_find_ids(void)
     uint8_t ids[sizeof(pymon_ids)];
     PyObject *events = pymon_attribute("events");
     for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
-        /* What is split in two since 3.14 stands for one of these. */
-        int is_branch = strncmp(names[i], "BRANCH", 6) == 0;
-        PyObject *set = PyObject_GetAttrString(
-            events, is_branch && names[i][6] == 0 ? "BRANCH_RIGHT" : names[i]);
-        if (set == NULL && is_branch
-            && PyErr_ExceptionMatches(PyExc_AttributeError))
-        {
-            PyErr_Clear();
-            set = PyObject_GetAttrString(events, "BRANCH");
-        }
+        /* From 3.14 on there are two of them, and BRANCH is for one. */
+        const char *name = strncmp(names[i], "BRANCH", 6) != 0 ? names[i]
+            : Py_Version < 0x030E0000 ? "BRANCH"
+            : names[i][6] ? names[i] : "BRANCH_RIGHT";
+        PyObject *set = PyObject_GetAttrString(events, name);
         unsigned long bits = set == NULL ? 0 : PyLong_AsUnsignedLong(set);
         Py_XDECREF(set);
         if (PyErr_Occurred()) {
             Py_CLEAR(events);
-            break;
         }
         for (ids[i] = 0; bits != 0; bits >>= 1) {
             ids[i]++;
@@ -915,46 +879,6 @@ pymon_listeners(void)
         tools |= states[i].active;
     }
     return (uint8_t)(tools & PYMON_TOOL_MASK);
-}
-
-/* Write the states, and the version that they are written for. */
-static inline int
-pymon_read(PyMonitoringState *state_array, uint64_t *version,
-           const uint8_t *event_types, Py_ssize_t length)
-{
-    /* The interpreter has no place for C_RETURN and C_RAISE, and does not write
-       as threads may read. */
-    PyMonitoringState states[32];
-    uint8_t types[32];
-    int at_once = length <= (Py_ssize_t)sizeof(types);
-    uint64_t current = 0;
-    for (Py_ssize_t i = 0; at_once && i < length; i++) {
-        int base = pymon_base_event(event_types[i]);
-        types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION : base);
-    }
-    memset(states, 0, sizeof(states));
-    (void)pymon_enter(states, &current, types, at_once ? length : 0);
-    *version = current | 1;
-#ifdef Py_LIMITED_API
-    /* Who listens to anything may have local events on any code object. */
-    uint8_t local = pymon_listeners();
-#else
-    const uint8_t local = 0;
-#endif
-    for (Py_ssize_t i = 0; i < length; i++) {
-        int tools =
-            !at_once ? pymon_tools(event_types[i])
-            : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
-            : states[i].active & PYMON_TOOL_MASK;
-        if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
-                pymon_base_event(event_types[i])))
-        {
-            tools |= local;
-        }
-        PYMON_STORE(&state_array[i].active, (uint8_t)tools);
-        PYMON_STORE(&state_array[i].opaque, 0);
-    }
-    return 0;
 }
 
 /* The function of the interpreter for an event other than C_RETURN and
@@ -1183,7 +1107,7 @@ pymon_local_tools(const pymon_event *event, int tools)
     && !defined(Py_LIMITED_API)
 #if PYMON_TABLES
     int status = pymon_check(1);
-    if (status != PYMON_GOOD) {
+    if (status != PYMON_GOOD && status != PYMON_CALLBACKS) {
         return status < 0 ? -1 : 0;
     }
 #endif
@@ -1348,8 +1272,8 @@ done:
 }
 
 /* Disable the location of the event for more tools, none or more.  Return the
-   tools for which it is disabled; -1 on error: TypeError if the code-like cannot
-   be weakly referenced. */
+   tools for which it is disabled; -1 on error: TypeError if the code-like
+   cannot be weakly referenced. */
 static inline int
 pymon_disable(const pymon_event *event, int more)
 {
@@ -1481,42 +1405,53 @@ PYMON_SHARED PyMutex pymon_mutex = {0};
 #endif
 
 static inline int
-pymon_write_states(PyMonitoringState *state_array,
-                   uint64_t *version, const uint8_t *event_types,
-                   Py_ssize_t length)
+pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
+                   const uint8_t *event_types, Py_ssize_t length)
 {
-    uint64_t current;
-    int bad = 0;
-    for (Py_ssize_t i = 0; i < length; i++) {
-        bad |= pymon_base_event(event_types[i]) < 0;
-    }
+    int known = 1;
+#if PYMON_TABLES
+    int status = pymon_check(0);
+    known = status < 0 ? -1 : status != PYMON_UNKNOWN;
+    int listeners = status == PYMON_GOOD ? pymon_listeners() : 0;
+#else
 #ifdef Py_GIL_DISABLED
     PyMutex_Lock(&pymon_mutex);
 #endif
-    int err = pymon_read(state_array, &current, event_types, length);
-    bad = bad && current != 0 && pymon_listeners() != 0;
-    for (Py_ssize_t i = 0; bad && i < length; i++) {
-        PYMON_STORE(&state_array[i].active, 0);
+    int listeners = pymon_listeners();
+#endif
+    uint64_t current = known > 0 ? pymon_version() : 0;
+    Py_ssize_t bad = -1;
+    for (Py_ssize_t i = 0; listeners && bad < 0 && i < length; i++) {
+        bad = pymon_base_event(event_types[i]) < 0 ? i : -1;
     }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        int tools = listeners && bad < 0 ? pymon_tools(event_types[i]) : 0;
+#ifdef Py_LIMITED_API
+        /* Who listens to anything may have local events on any code object. */
+        if (bad < 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(
+                pymon_base_event(event_types[i]))) {
+            tools |= listeners;
+        }
+#endif
+        PYMON_STORE(&state_array[i].active, (uint8_t)tools);
+        PYMON_STORE(&state_array[i].opaque, 0);
+    }
+    current = bad < 0 ? current : 0;
 #ifdef Py_GIL_DISABLED
-    _Py_atomic_store_uint64_release(version, bad ? 0 : current);
+    _Py_atomic_store_uint64_release(version, current);
     PyMutex_Unlock(&pymon_mutex);
 #else
-    *version = bad ? 0 : current;
+    *version = current;
 #endif
-    if (bad) {
+    if (bad >= 0) {
         PyObject *pending = PyErr_GetRaisedException();
-        Py_ssize_t i = 0;
-        while (pymon_base_event(event_types[i]) >= 0) {
-            i++;
-        }
         PyErr_Format(PyExc_ValueError,
-                     "event_types[%zd] is %d, which is no event type", i,
-                     event_types[i]);
+                     "event_types[%zd] is %d, which is no event type", bad,
+                     event_types[bad]);
         pymon_chain(pending);
         return -1;
     }
-    return err;
+    return known < 0 ? -1 : 0;
 }
 
 static inline int
@@ -1616,19 +1551,15 @@ PYMON_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
               &_PyMonitoring_FireBranchRightEvent != NULL
               ? _PyMonitoring_FireBranchRightEvent
               : _PyMonitoring_FireBranchEvent)
-#  define pymon_FireBranchEvent \
-    pymon_FireBranchRightEvent
+#  define pymon_FireBranchEvent pymon_FireBranchRightEvent
 #elif PY_VERSION_HEX >= 0x030E0000
 PYMON_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
 PYMON_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
-#  define pymon_FireBranchEvent \
-    pymon_FireBranchRightEvent
+#  define pymon_FireBranchEvent pymon_FireBranchRightEvent
 #else
 PYMON_FIRE_VALUE(Branch, BRANCH, target_offset)
-#  define pymon_FireBranchLeftEvent \
-    pymon_FireBranchEvent
-#  define pymon_FireBranchRightEvent \
-    pymon_FireBranchEvent
+#  define pymon_FireBranchLeftEvent pymon_FireBranchEvent
+#  define pymon_FireBranchRightEvent pymon_FireBranchEvent
 #endif
 PYMON_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
 PYMON_FIRE(PyThrow, PY_THROW, 3)
@@ -1921,43 +1852,58 @@ pymon_new_table(const PyCodeLocation *locations,
     return bytes;
 }
 
-/* The opcodes of RESUME, NOP, what loads AssertionError and RAISE_VARARGS, from
-   the lowest byte on; 0 while they are not known, 1 if the interpreter lacks
-   one, or reads location tables in another way.  Who finds out again finds the
-   same. */
+/* The opcodes of RESUME, NOP, what loads AssertionError and RAISE_VARARGS,
+   from the lowest byte on; 0 while they are not known, 1 if the interpreter
+   lacks one, or reads location tables in another way.  Who finds out again
+   finds the same. */
 PYMON_SHARED uint32_t pymon_opcodes = 0;
 
 /* 0 on error. */
 static inline uint32_t
 pymon_find_opcodes(void)
 {
-    static const char *const names[] = {
-        "RAISE_VARARGS", "LOAD_ASSERTION_ERROR", "NOP", "RESUME",
+    /* The number 0 of LOAD_COMMON_CONSTANT is AssertionError. */
+    const char *const names[] = {
+        "RAISE_VARARGS", Py_Version < 0x030E0000 ? "LOAD_ASSERTION_ERROR"
+                                                 : "LOAD_COMMON_CONSTANT",
+        "NOP", "RESUME",
     };
     PyObject *module = PyImport_ImportModule("opcode");
     PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
     uint32_t opcodes = 0;
     for (int i = 0; map != NULL && i < 4; i++) {
         PyObject *opcode = PyMapping_GetItemString(map, names[i]);
-        if (opcode == NULL && i == 1) {
-            /* From 3.14 on; its number 0 is AssertionError. */
-            PyErr_Clear();
-            opcode = PyMapping_GetItemString(map, "LOAD_COMMON_CONSTANT");
-        }
-        opcodes = opcodes << 8
-                  | (opcode == NULL ? 0 : (uint8_t)PyLong_AsLong(opcode));
+        long number = opcode == NULL ? -1 : PyLong_AsLong(opcode);
         Py_XDECREF(opcode);
-        if (PyErr_Occurred()) {
+        if (number < 0) {
             opcodes = PyErr_ExceptionMatches(PyExc_KeyError);
+            if (opcodes != 0) {
+                PyErr_Clear();
+            }
             break;
         }
-    }
-    if (opcodes != 0) {
-        PyErr_Clear();
+        opcodes = opcodes << 8 | (uint32_t)number;
     }
     Py_XDECREF(module);
     Py_XDECREF(map);
     return opcodes;
+}
+
+/* Read four numbers of a tuple, None as -1; -1 if they are no location, with
+   an exception set or not. */
+static inline int
+pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
+{
+    int *const numbers[] = {&location->lineno, &location->end_lineno,
+                            &location->col_offset, &location->end_col_offset};
+    if (!PyTuple_Check(row) || PyTuple_Size(row) != first + 4) {
+        return -1;
+    }
+    for (int i = 0; i < 4; i++) {
+        PyObject *item = PyTuple_GetItem(row, first + i);
+        *numbers[i] = item == Py_None ? -1 : (int)PyLong_AsLong(item);
+    }
+    return PyErr_Occurred() || pymon_find_problem(location) != NULL ? -1 : 0;
 }
 
 /* Code that raises AssertionError if it runs: RESUME and NOPs that have the
@@ -2009,34 +1955,31 @@ pymon_check_opcodes(uint32_t opcodes)
 {
     static const PyCodeLocation sample[] = {
         {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
-        {8, -1, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
+        {8, 8, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
     };
     enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
     PyObject *name = PyUnicode_FromString("");
-    PyObject *code = name == NULL ? NULL : pymon_make_code(
-        opcodes, name, name, name, 1, sample, NUMBER);
+    PyObject *code = name == NULL ? NULL
+        : pymon_make_code(opcodes, name, name, name, 1, sample, NUMBER);
     PyObject *positions = code == NULL ? NULL
         : PyObject_CallMethod(code, "co_positions", NULL);
     PyObject *list = positions ? PySequence_List(positions) : NULL;
-    int good = list == NULL ? -1 : PyList_Size(list) == NUMBER + 2;
-    for (int i = 0; good > 0 && i < 4 * NUMBER; i++) {
-        const PyCodeLocation *at = &sample[i / 4];
-        const int expected[] = {
-            at->lineno, at->end_lineno < 0 ? at->lineno : at->end_lineno,
-            at->col_offset, at->end_col_offset,
-        };
-        PyObject *row = PyList_GetItem(list, i / 4);
-        PyObject *item = PyTuple_GetItem(row, i % 4);
-        long number = item == Py_None ? -1 : item ? PyLong_AsLong(item) : -2;
-        /* python -X no_debug_ranges leaves the line alone. */
-        good = number == expected[i % 4]
-            || (i % 4 > 0 && number == (i % 4 == 1 ? at->lineno : -1));
+    int good = list != NULL && PyList_Size(list) == NUMBER + 2;
+    for (int i = 0; good && i < NUMBER; i++) {
+        PyCodeLocation found;
+        good = pymon_read_row(PyList_GetItem(list, i), 0, &found) == 0
+            && found.lineno == sample[i].lineno
+            /* python -X no_debug_ranges leaves the line alone. */
+            && (memcmp(&found, &sample[i], sizeof(found)) == 0
+                || (found.col_offset & found.end_col_offset) == -1);
     }
     /* What has another shape is no error. */
-    if (good == 0 || (good < 0 && !PyErr_ExceptionMatches(PyExc_MemoryError)))
-    {
+    if (!good && PyErr_Occurred()
+        && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        good = -1;
+    }
+    else {
         PyErr_Clear();
-        good = 0;
     }
     Py_XDECREF(name);
     Py_XDECREF(code);
@@ -2061,8 +2004,7 @@ pymon_rename(const char *source, PyObject *filename, PyObject *name,
         "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
         qualname, "co_firstlineno", firstlineno);
     PyObject *renamed = NULL;
-    if (replace != NULL && args != NULL && kwargs != NULL
-        && (table == NULL
+    if (replace != NULL && args != NULL && kwargs != NULL && (table == NULL
             || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
     {
         renamed = PyObject_Call(replace, args, kwargs);
@@ -2167,22 +2109,19 @@ pymon_string(PyObject *codelike, const char *name)
 static inline PyObject *
 pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
 {
+    static const PyCodeLocation unknown = {-1, -1, -1, -1};
     PyObject *filename = NULL;
     PyObject *row = NULL;
     PyObject *iterator = NULL;
-    PyCodeLocation found = {-1, -1, -1, -1};
-    int *const numbers[] = {&found.lineno, &found.end_lineno,
-                            &found.col_offset, &found.end_col_offset};
     PyObject *method = PyObject_GetAttrString(codelike, "co_location");
     int first = method != NULL;
-    *location = found;
     if (method != NULL) {
         row = PyObject_CallFunction(method, "i", (int)offset);
     }
     else {
         PyErr_Clear();
-        method = PyObject_GetAttrString(codelike, "co_positions");
-        PyObject *positions = method ? PyObject_CallNoArgs(method) : NULL;
+        PyObject *positions = PyObject_CallMethod(codelike, "co_positions",
+                                                  NULL);
         iterator = positions ? PyObject_GetIter(positions) : NULL;
         Py_XDECREF(positions);
         row = iterator ? PyIter_Next(iterator) : NULL;
@@ -2191,26 +2130,18 @@ pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
             row = PyIter_Next(iterator);
         }
     }
-    if (offset >= 0 && offset % 2 == 0 && row != NULL && PyTuple_Check(row)
-        && PyTuple_Size(row) == first + 4)
-    {
-        for (int i = 0; i < 4; i++) {
-            PyObject *item = PyTuple_GetItem(row, first + i);
-            *numbers[i] = item == Py_None ? -1 : (int)PyLong_AsLong(item);
-        }
-        if (first) {
-            filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
-        }
-        if (!PyErr_Occurred() && pymon_find_problem(&found) == NULL) {
-            *location = found;
-        }
+    if (row == NULL || offset < 0 || offset % 2 != 0
+        || pymon_read_row(row, first, location) < 0) {
+        *location = unknown;
+    }
+    else if (first) {
+        filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
     }
     PyErr_Clear();
     Py_XDECREF(method);
     Py_XDECREF(iterator);
     Py_XDECREF(row);
-    return filename ? filename
-                    : pymon_string(codelike, "co_filename");
+    return filename ? filename : pymon_string(codelike, "co_filename");
 }
 
 /* A frame that shows a code-like at one location.  Its code is made of that,
@@ -2343,12 +2274,9 @@ pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
 #define PyMonitoring_FireLineEvent pymon_FireLineEvent
 #define PyMonitoring_FireJumpEvent pymon_FireJumpEvent
 #define PyMonitoring_FireBranchEvent pymon_FireBranchEvent
-#define PyMonitoring_FireBranchLeftEvent \
-    pymon_FireBranchLeftEvent
-#define PyMonitoring_FireBranchRightEvent \
-    pymon_FireBranchRightEvent
-#define PyMonitoring_FireCallReturnEvent \
-    pymon_FireCallReturnEvent
+#define PyMonitoring_FireBranchLeftEvent pymon_FireBranchLeftEvent
+#define PyMonitoring_FireBranchRightEvent pymon_FireBranchRightEvent
+#define PyMonitoring_FireCallReturnEvent pymon_FireCallReturnEvent
 #define PyMonitoring_FireCallRaiseEvent pymon_FireCallRaiseEvent
 #define PyMonitoring_FireCReturnEvent pymon_FireCReturnEvent
 #define PyMonitoring_FireCRaiseEvent pymon_FireCRaiseEvent
@@ -2356,11 +2284,9 @@ pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
 #define PyMonitoring_FirePyThrowEvent pymon_FirePyThrowEvent
 #define PyMonitoring_FireRaiseEvent pymon_FireRaiseEvent
 #define PyMonitoring_FireReraiseEvent pymon_FireReraiseEvent
-#define PyMonitoring_FireExceptionHandledEvent \
-    pymon_FireExceptionHandledEvent
+#define PyMonitoring_FireExceptionHandledEvent pymon_FireExceptionHandledEvent
 #define PyMonitoring_FirePyUnwindEvent pymon_FirePyUnwindEvent
-#define PyMonitoring_FireStopIterationEvent \
-    pymon_FireStopIterationEvent
+#define PyMonitoring_FireStopIterationEvent pymon_FireStopIterationEvent
 #define PyMonitoring_SetFrameNamespaces pymon_SetFrameNamespaces
 #define PyMonitoring_AddTraceback pymon_AddTraceback
 #define PyCode_NewWithLocations pymon_NewWithLocations
