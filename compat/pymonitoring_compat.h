@@ -692,8 +692,8 @@ pymon_remove_callback(int tool, int event)
 #  ifdef __cplusplus
 extern "C" {
 #  endif
-typedef int pymon_ends_call(PyMonitoringState *, PyObject *,
-                            int32_t, PyObject *, PyObject *);
+typedef int pymon_ends_call(PyMonitoringState *, PyObject *, int32_t,
+                            PyObject *, PyObject *);
 PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
 PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
@@ -1080,6 +1080,7 @@ pymon_has_local(PyObject *codelike)
     if (codelike == NULL || !PyCode_Check(codelike)) {
         return 0;
     }
+    PYMON_IF_NATIVE(0)
     PyCodeObject *code = (PyCodeObject *)codelike;
 #ifdef Py_GIL_DISABLED
     return _Py_atomic_load_ptr_acquire(&code->_co_monitoring) != NULL;
@@ -1333,7 +1334,7 @@ static inline int
 pymon_fire(PyMonitoringState *state, pymon_event *event)
 {
     int active = PYMON_LOAD(&state->active);
-    PYMON_IF_NATIVE(active ? pymon_native(state, event) : 0)
+    PYMON_IF_NATIVE(pymon_native(state, event))
     if (pymon_is_paused()) {
         return 0;
     }
@@ -1455,9 +1456,8 @@ pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
 }
 
 static inline int
-pymon_EnterScope(PyMonitoringState *state_array,
-                 uint64_t *version, const uint8_t *event_types,
-                 Py_ssize_t length)
+pymon_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                 const uint8_t *event_types, Py_ssize_t length)
 {
 #ifdef Py_LIMITED_API
     int sends = PyMonitoringCompat_SendsEvents();
@@ -1582,61 +1582,45 @@ pymon_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
     return pymon_fire(state, &event);
 }
 
-/* The body of a function for CALL, C_RETURN or C_RAISE. */
-#define PYMON_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
-    if (!PYMON_ACTIVE(state, codelike)) { \
-        return 0; \
-    } \
-    PYMON_IF_NATIVE(NATIVE) \
-    pymon_event event = { \
-        PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
-        CALLABLE, ARG0 PYMON_FUNCTIONS(NULL, NULL) \
-    }; \
-    return pymon_fire(state, &event);
+#define PYMON_FIRE_CALL(NAME, ID) \
+    static inline int \
+    pymon_Fire ## NAME ## Event( \
+        PyMonitoringState *state, PyObject *codelike, int32_t offset, \
+        PyObject *callable, PyObject *arg0) \
+    { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
+            return 0; \
+        } \
+        PYMON_IF_NATIVE(_PyMonitoring_Fire ## NAME ## Event( \
+            state, codelike, offset, callable, arg0)) \
+        pymon_event event = { \
+            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
+            callable, arg0 PYMON_FUNCTIONS(NULL, NULL) \
+        }; \
+        return pymon_fire(state, &event); \
+    }
+
+PYMON_FIRE_CALL(Call, CALL)
+PYMON_FIRE_CALL(CallReturn, C_RETURN)
+PYMON_FIRE_CALL(CallRaise, C_RAISE)
 
 static inline int
-pymon_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
-                    int32_t offset, PyObject *callable, PyObject *arg0)
-{
-    PYMON_FIRE_CALL(CALL, callable, arg0,
-        _PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
-}
-
-static inline int
-pymon_FireCallReturnEvent(PyMonitoringState *state,
-                          PyObject *codelike, int32_t offset,
-                          PyObject *callable, PyObject *arg0)
-{
-    PYMON_FIRE_CALL(C_RETURN, callable, arg0,
-        _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
-                                          arg0))
-}
-
-static inline int
-pymon_FireCallRaiseEvent(PyMonitoringState *state,
-                         PyObject *codelike, int32_t offset,
-                         PyObject *callable, PyObject *arg0)
-{
-    PYMON_FIRE_CALL(C_RAISE, callable, arg0,
-        _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
-                                         arg0))
-}
-
-static inline int
-pymon_FireCReturnEvent(PyMonitoringState *state,
-                       PyObject *codelike, int32_t offset, PyObject *retval)
+pymon_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                       int32_t offset, PyObject *retval)
 {
     (void)retval;
-    PYMON_FIRE_CALL(C_RETURN, NULL, NULL,
-        _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
+    return pymon_FireCallReturnEvent(state, codelike, offset, NULL, NULL);
 }
 
 static inline int
-pymon_FireCRaiseEvent(PyMonitoringState *state,
-                      PyObject *codelike, int32_t offset)
+pymon_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                      int32_t offset)
 {
-    PYMON_FIRE_CALL(C_RAISE, NULL, NULL,
-        _PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+    return pymon_FireCallRaiseEvent(state, codelike, offset, NULL, NULL);
 }
 
 #ifdef Py_LIMITED_API
@@ -1679,9 +1663,8 @@ pymon_is_function(PyObject *callable)
 static inline PyObject *
 pymon_Vectorcall(PyMonitoringState *call_state,
                  PyMonitoringState *c_return_state,
-                 PyMonitoringState *c_raise_state,
-                 PyObject *codelike, int32_t offset,
-                 PyObject *callable, PyObject *const *args,
+                 PyMonitoringState *c_raise_state, PyObject *codelike,
+                 int32_t offset, PyObject *callable, PyObject *const *args,
                  size_t nargsf, PyObject *kwnames)
 {
     if (!PYMON_ACTIVE(call_state, codelike)) {
@@ -1703,9 +1686,9 @@ pymon_Vectorcall(PyMonitoringState *call_state,
         Py_DECREF(arg0);            /* immortal */
     }
     int is_function = pymon_is_function(callable);
-    if (is_function < 0 || pymon_FireCallEvent(call_state, codelike, offset,
-                               callable, arg0) < 0)
-    {
+    if (is_function < 0
+        || pymon_FireCallEvent(call_state, codelike, offset, callable,
+                               arg0) < 0) {
         return NULL;
     }
     PyObject *result = PyObject_Vectorcall(callable, args, nargsf, kwnames);
@@ -1726,9 +1709,8 @@ pymon_Vectorcall(PyMonitoringState *call_state,
 
 /* Only the series has frames of foreign code. */
 static inline int
-pymon_SetFrameNamespaces(PyMonitoringState *state,
-                         PyObject *codelike, PyObject *globals,
-                         PyObject *locals)
+pymon_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
+                         PyObject *globals, PyObject *locals)
 {
     (void)codelike;
     (void)globals;
@@ -1784,8 +1766,8 @@ pymon_write_number(uint8_t *end, unsigned int number)
 #define PYMON_ENTRY_SIZE (1 + 4 * 6)
 
 static inline uint8_t *
-pymon_write_entry(uint8_t *end, const PyCodeLocation *at,
-                  int units, int *last_line)
+pymon_write_entry(uint8_t *end, const PyCodeLocation *at, int units,
+                  int *last_line)
 {
     uint8_t *start = end++;
     int delta = at->lineno - *last_line;
@@ -1828,8 +1810,8 @@ pymon_write_entry(uint8_t *end, const PyCodeLocation *at,
 
 /* The table for code units at these locations, and some more at none. */
 static inline PyObject *
-pymon_new_table(const PyCodeLocation *locations,
-                Py_ssize_t num_locations, Py_ssize_t more, int line)
+pymon_new_table(const PyCodeLocation *locations, Py_ssize_t num_locations,
+                Py_ssize_t more, int line)
 {
     static const PyCodeLocation unknown = {-1, -1, -1, -1};
     uint8_t *table = (size_t)(num_locations + more)
@@ -1909,10 +1891,9 @@ pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
 /* Code that raises AssertionError if it runs: RESUME and NOPs that have the
    locations, two instructions that have none. */
 static inline PyObject *
-pymon_make_code(uint32_t opcodes, PyObject *filename,
-                PyObject *name, PyObject *qualname,
-                int firstlineno, const PyCodeLocation *locations,
-                Py_ssize_t num_locations)
+pymon_make_code(uint32_t opcodes, PyObject *filename, PyObject *name,
+                PyObject *qualname, int firstlineno,
+                const PyCodeLocation *locations, Py_ssize_t num_locations)
 {
     PyObject *code = NULL;
     /* From 3.15 on the unit after RESUME belongs to it. */
@@ -2018,9 +1999,8 @@ pymon_rename(const char *source, PyObject *filename, PyObject *name,
 }
 
 static inline PyObject *
-pymon_NewWithLocations(PyObject *filename, PyObject *name,
-                       PyObject *qualname, int firstlineno,
-                       const PyCodeLocation *locations,
+pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
+                       int firstlineno, const PyCodeLocation *locations,
                        Py_ssize_t num_locations)
 {
     PYMON_IF_NATIVE(
@@ -2085,8 +2065,8 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name,
 #endif
     }
     if (opcodes != 1) {
-        return pymon_make_code(opcodes, filename, name, qualname,
-                               firstlineno, locations, num_locations);
+        return pymon_make_code(opcodes, filename, name, qualname, firstlineno,
+                               locations, num_locations);
     }
     return pymon_rename("def f(): raise AssertionError", filename, name,
                         qualname, firstlineno, NULL);
