@@ -17,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "compat"
 HEADER = COMPAT / "pymonitoring_compat.h"
 LAYER = COMPAT / "tests"
+EXAMPLE = ROOT / "Doc/includes/tinybasic"
+# The others ask what only the series knows; and what has BRANCH, up to 3.13.
+EXAMPLE_TESTS = ("LanguageTests", "ErrorTests", "TracebackTests",
+                 "ProfileTests")
+BRANCH_TESTS = ("EventTests", "ToolTests")
 TESTS = ROOT / "Lib/test"
 OLDEST = (3, 12)
 WANTED = ("3.12", "3.13", "3.14", "3.15")
@@ -571,6 +576,7 @@ def test_interpreter(tally, interpreter, build, sample, packages):
     if packages is not None:
         tally.add(f"coverage {interpreter.name}", compat_coverage.test_coverage(
             python, packages, directory, interpreter.name), log)
+    test_tinybasic(tally, interpreter, directory)
     if not interpreter.series:
         outcome, log = test_other_locations(interpreter, directory)
         tally.add(f"other locations {interpreter.name}", outcome, log)
@@ -584,6 +590,26 @@ def test_interpreter(tally, interpreter, build, sample, packages):
             interpreter, sample, directory, HEADER,
             json.loads((LAYER / "cython/expected.json").read_text())), log)
     return results
+
+
+def test_tinybasic(tally, interpreter, directory):
+    """Build the example with the header, and run what needs no frames."""
+    place = directory / "tinybasic"
+    shutil.copytree(EXAMPLE, place, dirs_exist_ok=True)
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-Wall",
+               "-Werror", *interpreter.includes, "-include", HEADER, "-o",
+               place / ("tinybasic" + interpreter.suffix),
+               place / "tinybasic.c"])
+    # unittest finds the module where it is started.
+    names = EXAMPLE_TESTS + (BRANCH_TESTS if interpreter.minor in WANTED[:2]
+                             else ())
+    script = f"import os; os.chdir({str(place)!r}); import unittest; " \
+        "unittest.main('test_tinybasic')"
+    tally.run(f"tinybasic-{interpreter.name.replace(' ', '-')}",
+              [interpreter.python, "-c", script, "-v",
+               *(argument for name in names for argument in ("-k", name))],
+              read_unittest,
+              PYTHONPATH=str(place))
 
 
 def test_abi3(tally, interpreter, abi3, build):
