@@ -793,7 +793,10 @@ pymon_find_ids(void)
         return -1;
     }
     Py_DECREF(events);
-    memcpy(pymon_ids, ids, sizeof(ids));
+    /* The first one says that all are known. */
+    for (size_t i = sizeof(ids); i > 0; i--) {
+        pymon_ids[i - 1] = ids[i - 1];
+    }
     return 0;
 }
 
@@ -1712,14 +1715,12 @@ static inline int
 pymon_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
                          PyObject *globals, PyObject *locals)
 {
+    (void)state;
     (void)codelike;
     (void)globals;
     (void)locals;
-    if (!PYMON_ACTIVE(state, codelike)) {
-        return 0;
-    }
-    PYMON_IF_NATIVE(
-        _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
     return 0;
 }
 
