@@ -869,9 +869,7 @@ static inline uint8_t
 pymon_listeners(void)
 {
 #define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
-    static const uint8_t types[] = {
-        PYMON_EVENTS(PYMON_ID)
-    };
+    static const uint8_t types[] = {PYMON_EVENTS(PYMON_ID)};
 #undef PYMON_ID
     PyMonitoringState states[sizeof(types)];
     uint64_t version = 0;
@@ -971,8 +969,7 @@ pymon_constants(void)
     if (pymon_MISSING == NULL) {
         pymon_MISSING = pymon_attribute("MISSING");
     }
-    return pymon_DISABLE != NULL
-           && pymon_MISSING != NULL ? 0 : -1;
+    return pymon_DISABLE != NULL && pymon_MISSING != NULL ? 0 : -1;
 }
 
 /* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
@@ -1006,7 +1003,8 @@ pymon_call_callbacks(const pymon_event *event, uint8_t tools)
             }
             continue;
         }
-        PyObject *res = PyObject_Vectorcall(callback, args + 1,
+        PyObject *res = PyObject_Vectorcall(
+            callback, args + 1,
             (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(callback);
         Py_XDECREF(res);
@@ -1412,18 +1410,20 @@ static inline int
 pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
                    const uint8_t *event_types, Py_ssize_t length)
 {
-    int known = 1;
+    int err = 0;
 #if PYMON_TABLES
     int status = pymon_check(0);
-    known = status < 0 ? -1 : status != PYMON_UNKNOWN;
+    uint64_t current = status > PYMON_UNKNOWN ? pymon_version() : 0;
     int listeners = status == PYMON_GOOD ? pymon_listeners() : 0;
+    err = status < 0 ? -1 : 0;
 #else
 #ifdef Py_GIL_DISABLED
     PyMutex_Lock(&pymon_mutex);
 #endif
+    /* First: what changes after it is seen the next time. */
+    uint64_t current = pymon_version();
     int listeners = pymon_listeners();
 #endif
-    uint64_t current = known > 0 ? pymon_version() : 0;
     Py_ssize_t bad = -1;
     for (Py_ssize_t i = 0; listeners && bad < 0 && i < length; i++) {
         bad = pymon_base_event(event_types[i]) < 0 ? i : -1;
@@ -1455,7 +1455,7 @@ pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
         pymon_chain(pending);
         return -1;
     }
-    return known < 0 ? -1 : 0;
+    return err;
 }
 
 static inline int
