@@ -560,8 +560,12 @@ pymon_check_tool(PyInterpreterState *interp, int tool)
 static inline uint8_t
 pymon_listeners(void)
 {
+    static const _Py_GlobalMonitors idle = {{0}};
     PyInterpreterState *interp = PyThreadState_Get()->interp;
     int tools = 0;
+    if (memcmp(&interp->monitors, &idle, sizeof(idle)) == 0) {
+        return 0;
+    }
     for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
         tools |= interp->monitors.tools[e];
     }
