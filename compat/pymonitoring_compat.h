@@ -1415,32 +1415,57 @@ pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
                    const uint8_t *event_types, Py_ssize_t length)
 {
     int err = 0;
+    Py_ssize_t bad = 0;
+    while (bad < length && pymon_base_event(event_types[bad]) >= 0) {
+        bad++;
+    }
 #if PYMON_TABLES
     int status = pymon_check(0);
     uint64_t current = status > PYMON_UNKNOWN ? pymon_version() : 0;
-    int listeners = status == PYMON_GOOD ? pymon_listeners() : 0;
+    int reads = status == PYMON_GOOD;
     err = status < 0 ? -1 : 0;
 #else
+    /* Read at once, as they mostly can be: the interpreter has no place for
+       C_RETURN and C_RAISE, and does not write as threads may read. */
+    PyMonitoringState found[32];
+    uint8_t types[32];
+    Py_ssize_t few = length <= (Py_ssize_t)sizeof(types) ? length : 0;
+    uint64_t current = 0;
+    int reads = 1;
+    for (Py_ssize_t i = 0; i < few; i++) {
+        int base = pymon_base_event(event_types[i]);
+        types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION
+                                      : base);
+    }
+    memset(found, 0, sizeof(found));
 #ifdef Py_GIL_DISABLED
     PyMutex_Lock(&pymon_mutex);
 #endif
-    /* First: what changes after it is seen the next time. */
-    uint64_t current = pymon_version();
-    int listeners = pymon_listeners();
+    (void)pymon_enter(found, &current, types, few);
+    current |= 1;
 #endif
-    Py_ssize_t bad = -1;
-    for (Py_ssize_t i = 0; listeners && bad < 0 && i < length; i++) {
-        bad = pymon_base_event(event_types[i]) < 0 ? i : -1;
-    }
-    for (Py_ssize_t i = 0; i < length; i++) {
-        int tools = listeners && bad < 0 ? pymon_tools(event_types[i]) : 0;
+    bad = bad < length && reads && pymon_listeners() != 0 ? bad : -1;
 #ifdef Py_LIMITED_API
-        /* Who listens to anything may have local events on any code object. */
-        if (bad < 0 && PY_MONITORING_IS_INSTRUMENTED_EVENT(
-                pymon_base_event(event_types[i]))) {
-            tools |= listeners;
-        }
+    /* Who listens to anything may have local events on any code object. */
+    int local = pymon_listeners();
+#else
+    const int local = 0;
 #endif
+    for (Py_ssize_t i = 0; i < length; i++) {
+        int tools = 0;
+        if (bad < 0 && reads) {
+#if PYMON_TABLES
+            tools = pymon_tools(event_types[i]);
+#else
+            tools = few == 0 ? pymon_tools(event_types[i])
+                : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
+                : found[i].active & PYMON_TOOL_MASK;
+#endif
+            if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
+                    pymon_base_event(event_types[i]))) {
+                tools |= local;
+            }
+        }
         PYMON_STORE(&state_array[i].active, (uint8_t)tools);
         PYMON_STORE(&state_array[i].opaque, 0);
     }
