@@ -623,10 +623,10 @@ def test_abi3(tally, interpreter, abi3, build):
               read_unittest)
     log = directory / "tests.log"
     results = run_api_tests(python, log)
-    classes = {test.partition(".")[0] for test in results}
     passed, known, unexpected = judge(results, [
         pattern for pattern in announced_failures(interpreter, True)
-        if pattern.startswith("*") or pattern.partition(".")[0] in classes])
+        # Some are left out.
+        if pattern.startswith("*") or pattern.split(" ")[0] in results])
     tally.add(f"abi3 {interpreter.name}",
               Outcome(passed + known, 0, unexpected), log)
 
