@@ -1,5 +1,6 @@
 """Testing compat/pymonitoring_compat.h on every CPython of this machine."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from compat import compat_cython
+from compat import compat_coverage, compat_cython
 from series.common import SeriesError, clean_environment, output_of, say
 from series.readme import Table
 from series.testing import Outcome, Tally, read_unittest
@@ -16,6 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPAT = ROOT / "compat"
 HEADER = COMPAT / "pymonitoring_compat.h"
 LAYER = COMPAT / "tests"
+EXAMPLE = ROOT / "Doc/includes/tinybasic"
+# The others ask what only the series knows; and what has BRANCH, up to 3.13.
+EXAMPLE_TESTS = ("LanguageTests", "ErrorTests", "TracebackTests",
+                 "ProfileTests")
+BRANCH_TESTS = ("EventTests", "ToolTests")
 TESTS = ROOT / "Lib/test"
 OLDEST = (3, 12)
 WANTED = ("3.12", "3.13", "3.14", "3.15")
@@ -83,6 +89,12 @@ use_monitoring(PyObject *code, PyObject *obj)
     err |= PyMonitoring_FireExceptionHandledEvent(&states[0], code, 0);
     err |= PyMonitoring_FirePyUnwindEvent(&states[0], code, 0);
     err |= PyMonitoring_FireStopIterationEvent(&states[0], code, 0, obj);
+    err |= PyMonitoring_SetFrameNamespaces(&states[0], code, obj, obj);
+    PyCodeLocation location = {1, 1, 0, 1};
+    PyObject *made = PyCode_NewWithLocations(obj, obj, NULL, 1, &location, 1);
+    err |= made == NULL || PyMonitoringCompat_SendsEvents();
+    err |= PyMonitoring_AddTraceback(made, PyCode_LOCATION_OFFSET(1), 0);
+    Py_XDECREF(made);
     return err | PyMonitoring_ExitScope();
 }
 """
@@ -96,6 +108,14 @@ MOVES = [(field, f"{addition} {field}")
 MOVES.append((
     "monitoring_callables[PY_MONITORING_TOOL_IDS][_PY_MONITORING_EVENTS]",
     "monitoring_callables[_PY_MONITORING_EVENTS][PY_MONITORING_TOOL_IDS]"))
+# How the header might come to write locations otherwise than a version to come
+# reads them, or that might lack an instruction.
+REWRITES = [("kind = 15;", "kind = 13;"), ("kind = column / 8;", "kind = 9;"),
+            ("kind = 10 + delta;", "kind = 10;"), ("? 13 : 14;", "? 12 : 14;"),
+            ("(unsigned int)column + 1)", "(unsigned int)column)"),
+            ('"RAISE_VARARGS"', '"NO_INSTRUCTION"')]
+LIMITED = "-DPy_LIMITED_API=0x030C0000"
+ABI3 = "_monitoring_abi3.abi3.so"
 STANDARDS = (("gcc", ".c", ("c99", "c11", "c17", "c2x")),
              ("g++", ".cpp", ("c++11", "c++14", "c++17", "c++20", "c++2b")))
 WARNINGS = ("-Wall", "-Wextra", "-pedantic")
@@ -177,7 +197,8 @@ def find_interpreters(build, environment):
 def read_expectations():
     """Return what expectations.json holds: what each promise fails on.
 
-    Where "free-threaded" says so, on builds with a GIL, or without one, alone.
+    Where "free-threaded" says so, on builds with a GIL, or without one, alone;
+    where "abi3" does, with the limited C-API, or without it, alone.
     Without a row it is no promise, but a test that expects something else.
     """
     return json.loads((COMPAT / "expectations.json").read_text())
@@ -185,8 +206,9 @@ def read_expectations():
 
 def header_table():
     """Return the header's table: {promise: (mark of its footnote, what holds
-    on 3.12, what later, the text of all footnotes of these)}."""
-    _, _, rest = HEADER.read_text().partition("3.13 and later\n")
+    on 3.12, what later, what with the limited C-API, the text of all footnotes
+    of these)}."""
+    _, _, rest = HEADER.read_text().partition("3.13 on   limited\n")
     table, _, rest = rest.partition("\n\n")
     notes, _, _ = rest.partition("\n\n")
     notes = {mark: " ".join(text.split()).rstrip(".") for mark, text in
@@ -195,7 +217,7 @@ def header_table():
     # A promise may take two lines.
     for line in re.sub(r"\n     (?=\S)", " ", table).splitlines():
         promise, *cells = re.fullmatch(
-            r"   (\S.*?)(?: (\(\w\)))? {2,}(\S+(?: \(\w\))?) +(\S.*)",
+            r"   (\S.*?)(?: (\(\w\)))? {2,}(\S+) +(\S+(?: \S+)*) +(\S.*)",
             line).groups()
         marks = re.findall(r"\(\w\)", " ".join(filter(None, cells)))
         rows[promise] = *cells, "; ".join(map(notes.get, marks))
@@ -205,17 +227,28 @@ def header_table():
 def readme_table():
     """Return the README's table: the header's with a column for each version,
     and what expectations.json knows of its promises."""
-    lines = [["", *WANTED, "the series", "where not, why"], ["---"] * 7]
-    for row, (_, old, _, note) in header_table().items():
+    lines = [["", *WANTED, "abi3", "the series", "where not, why"],
+             ["---"] * 8]
+    for row, (_, old, _, limited, note) in header_table().items():
         known = [one for one in read_expectations() if one["row"] == row]
-        everywhere = {minor for one in known if one["promise"] == row
-                      for minor in one["fails on"]}
+
+        def failing(promise, abi3):
+            return {minor for one in known if one["promise"] == promise
+                    and one.get("abi3") in (None, abi3)
+                    and not (abi3 and one.get("free-threaded"))
+                    for minor in one["fails on"]}
+
         for promise in {row: None, **{one["promise"]: None for one in known}}:
             mine = [one for one in known if one["promise"] == promise]
-            fails = everywhere.union(*(one["fails on"] for one in mine))
+            fails = failing(row, False) | failing(promise, False)
             cells = ["no" if minor in fails else "yes" for minor in WANTED]
+            holds = [minor for minor in WANTED[1:]
+                     if minor not in failing(promise, True)]
+            cells.append(limited.split(" (")[0] if promise == row
+                         else "yes" if holds == [*WANTED[1:]]
+                         else ", ".join(holds) or "no")
             if old == "-" or any(one.get("free-threaded") for one in mine):
-                cells[0] = "-"
+                cells[0] = cells[-1] = "-"
             lines.append([promise if promise == row else f"... {promise}",
                           *cells, "yes",
                           "; ".join(dict.fromkeys(one["why"] for one in mine))
@@ -225,14 +258,14 @@ def readme_table():
     return re.sub(r"\b__\w+__|\bsys\.[\w.]*\w(?:\(\))?", r"`\g<0>`", table)
 
 
-def announced_failures(interpreter):
+def announced_failures(interpreter, abi3=False):
     """Return the patterns of the tests and subtests that must fail, which are
     those of the promises that the header's table says no to."""
-    if interpreter.series:
-        return []
+    version = "the series" if interpreter.series else interpreter.minor
     return [pattern for promise in read_expectations()
-            if interpreter.minor in promise["fails on"]
+            if version in promise["fails on"]
             and promise.get("free-threaded") in (None, "t" in interpreter.abi)
+            and promise.get("abi3") in (None, abi3)
             for pattern in promise["tests"]]
 
 
@@ -269,7 +302,7 @@ def judge(results, announced):
     return passed, known, unexpected
 
 
-def build_layer(interpreter, environment, *flags, runs_on=None):
+def build_layer(interpreter, environment, *flags, runs_on=None, abi3=None):
     """Compile the test layer, the header forced in, for a new virtual
     environment of its interpreter or another; return its python."""
     output_of([(runs_on or interpreter).python, "-m", "venv", "--clear",
@@ -279,8 +312,12 @@ def build_layer(interpreter, environment, *flags, runs_on=None):
         [python, "-c", "import sysconfig; "
          "print(sysconfig.get_path('platlib'))"],
         env=clean_environment()).decode().strip())
-    output_of([*layer_command(interpreter, packages, interpreter.includes),
-               *flags])
+    header = (HEADER,)
+    if abi3 is not None:
+        (packages / ABI3).write_bytes((abi3 / ABI3).read_bytes())
+        header = LAYER / "abi3.h", "-Wl,--no-as-needed", packages / ABI3
+    output_of([*layer_command(interpreter, packages, interpreter.includes,
+                              header), *flags])
     overlay = LAYER / "monitoring_overlay.py"
     (packages / overlay.name).write_bytes(overlay.read_bytes())
     (packages / "monitoring_overlay.pth").write_text(
@@ -324,8 +361,9 @@ def check_headers(interpreter, directory):
         alone.write_text("#include <Python.h>\n")
         use = directory / ("use" + suffix)
         use.write_text(HEADER_USE)
-        for standard in standards:
-            command = [compiler, "-std=" + standard, "-fsyntax-only",
+        limited = () if "t" in interpreter.abi else [(LIMITED,)]
+        for standard, flags in itertools.product(standards, [(), *limited]):
+            command = [compiler, "-std=" + standard, "-fsyntax-only", *flags,
                        *interpreter.includes, f"-I{COMPAT}"]
             if compile_output([*command, alone])[0]:
                 outcome.skipped += 1
@@ -335,7 +373,8 @@ def check_headers(interpreter, directory):
                     if re.search(r"(pymonitoring_compat\.h|use\.\w+):\d+:\d+: "
                                  r"(warning|error)", line)]
             if status or ours:
-                outcome.failed.append(f"{interpreter.name}, {standard}: "
+                outcome.failed.append(f"{interpreter.name}, {standard}"
+                                      f"{' limited' * len(flags)}: "
                                       + (ours or text.splitlines())[0])
             else:
                 outcome.passed += 1
@@ -434,7 +473,7 @@ def test_moved_tables(interpreter, directory):
         # What is too long for a table that moved is the compiler's to warn of.
         output_of([*layer_command(interpreter, headers, [f"-I{headers}"]),
                    "-w"])
-        for order in ("before", "after"):
+        for order in ("before", "after", "local"):
             with open(log, "ab") as file:
                 status = subprocess.run(
                     [interpreter.python, LAYER / "moved_tables.py", order],
@@ -447,11 +486,56 @@ def test_moved_tables(interpreter, directory):
     return outcome, log
 
 
-def layer_command(interpreter, directory, includes):
+def write_code_layer(directory):
+    """Write the functions that the series adds to _testcapi/code.c."""
+    path = ROOT / "Modules/_testcapi/code.c.code-locations.patch"
+    functions, _, _ = path.read_text().partition("\n static PyMethodDef")
+    (directory / "code_locations.h").write_text("".join(
+        line[1:] for line in functions.splitlines(keepends=True)
+        if line.startswith("+") and not line.startswith("+++")))
+
+
+def build_abi3(interpreter, directory):
+    """Build the module of the limited C-API, once for all versions."""
+    directory.mkdir(exist_ok=True)
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", *WARNINGS,
+               LIMITED, *interpreter.includes,
+               f"-I{COMPAT}", "-o", directory / ABI3, LAYER / "abi3.c"])
+
+
+def test_other_locations(interpreter, directory):
+    """Run a layer whose header writes locations that are read otherwise."""
+    outcome = Outcome(0, 0, [])
+    log = directory / "locations.log"
+    place = directory / "locations"
+    place.mkdir(exist_ok=True)
+    header = place / HEADER.name
+    with open(log, "wb") as file:
+        for old, new in REWRITES:
+            text = HEADER.read_text()
+            if text.count(old) != 1:
+                raise SeriesError(f"{HEADER}: {old!r} is there "
+                                  f"{text.count(old)} times, not once")
+            header.write_text(text.replace(old, new))
+            output_of(layer_command(interpreter, place, interpreter.includes,
+                                    [header]))
+            status = subprocess.run(
+                [interpreter.python, LAYER / "other_locations.py"],
+                stdout=file, stderr=subprocess.STDOUT,
+                env=clean_environment(PYTHONPATH=str(place))).returncode
+            if status:
+                outcome.failed.append(f"{interpreter.name}, {new}")
+            else:
+                outcome.passed += 1
+    return outcome, log
+
+
+def layer_command(interpreter, directory, includes, header=(HEADER,)):
     """Return the command that compiles the layer to a directory."""
+    write_code_layer(directory)
     return ["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-g", "-Wall",
-            *includes, f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
-            "-include", HEADER, "-o",
+            *includes, f"-I{directory}", f"-I{LAYER}", f"-I{ROOT / 'Modules/_testcapi'}",
+            "-include", *header, "-o",
             directory / ("_monitoring_layer" + interpreter.suffix),
             LAYER / "layer.c", LAYER / "other_file.c"]
 
@@ -471,7 +555,7 @@ def has_series(python):
                      env=clean_environment()).strip() == b"0"
 
 
-def test_interpreter(tally, interpreter, build, sample):
+def test_interpreter(tally, interpreter, build, sample, packages):
     """Test the header on one interpreter; return a line of its column."""
     directory = (build.resolve() / "compat"
                  / interpreter.path.strip("/").replace("/", "-"))
@@ -489,6 +573,13 @@ def test_interpreter(tally, interpreter, build, sample):
               read_unittest)
     tally.add(f"header {interpreter.name}",
               check_headers(interpreter, directory), log)
+    if packages is not None:
+        tally.add(f"coverage {interpreter.name}", compat_coverage.test_coverage(
+            python, packages, directory, interpreter.name), log)
+    test_tinybasic(tally, interpreter, directory)
+    if not interpreter.series:
+        outcome, log = test_other_locations(interpreter, directory)
+        tally.add(f"other locations {interpreter.name}", outcome, log)
     if interpreter.minor == "3.12":
         outcome, log = test_moved_tables(interpreter, directory)
         tally.add(f"moved tables {interpreter.name}", outcome, log)
@@ -499,6 +590,45 @@ def test_interpreter(tally, interpreter, build, sample):
             interpreter, sample, directory, HEADER,
             json.loads((LAYER / "cython/expected.json").read_text())), log)
     return results
+
+
+def test_tinybasic(tally, interpreter, directory):
+    """Build the example with the header, and run what needs no frames."""
+    place = directory / "tinybasic"
+    shutil.copytree(EXAMPLE, place, dirs_exist_ok=True)
+    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-Wall",
+               "-Werror", *interpreter.includes, "-include", HEADER, "-o",
+               place / ("tinybasic" + interpreter.suffix),
+               place / "tinybasic.c"])
+    # unittest finds the module where it is started.
+    names = EXAMPLE_TESTS + (BRANCH_TESTS if interpreter.minor in WANTED[:2]
+                             else ())
+    script = f"import os; os.chdir({str(place)!r}); import unittest; " \
+        "unittest.main('test_tinybasic')"
+    tally.run(f"tinybasic-{interpreter.name.replace(' ', '-')}",
+              [interpreter.python, "-c", script, "-v",
+               *(argument for name in names for argument in ("-k", name))],
+              read_unittest,
+              PYTHONPATH=str(place))
+
+
+def test_abi3(tally, interpreter, abi3, build):
+    """Run a layer over the module of the limited C-API."""
+    directory = build.resolve() / "compat/abi3" / interpreter.name.replace(
+        " ", "-")
+    directory.mkdir(parents=True, exist_ok=True)
+    python = build_layer(interpreter, directory / "venv", abi3=abi3)
+    tally.run(f"abi3-clients-{interpreter.name.replace(' ', '-')}",
+              [python, "-m", "unittest", "-v", LAYER / "test_abi3.py"],
+              read_unittest)
+    log = directory / "tests.log"
+    results = run_api_tests(python, log)
+    passed, known, unexpected = judge(results, [
+        pattern for pattern in announced_failures(interpreter, True)
+        # Some are left out.
+        if pattern.startswith("*") or pattern.split(" ")[0] in results])
+    tally.add(f"abi3 {interpreter.name}",
+              Outcome(passed + known, 0, unexpected), log)
 
 
 def stock_and_series(interpreters):
@@ -564,14 +694,22 @@ def test_compat(build):
                if minor not in {one.minor for one in interpreters}]
     tally = Tally(build)
     columns = []
-    sample = compat_cython.translate(
-        build, LAYER / "cython/sample.pyx",
-        [interpreter.python for interpreter in interpreters])
+    pythons = [interpreter.python for interpreter in interpreters]
+    sample = compat_cython.translate(build, LAYER / "cython/sample.pyx",
+                                     pythons)
+    packages = compat_coverage.install(build, pythons)
     for interpreter in interpreters:
         say("testing", f"{interpreter.version}{interpreter.abi}, "
                        f"{interpreter.path}")
-        results = test_interpreter(tally, interpreter, build, sample)
+        results = test_interpreter(tally, interpreter, build, sample,
+                                   packages)
         columns.append((interpreter.name, results))
+    gil = [one for one in interpreters if "t" not in one.abi]
+    if gil:
+        abi3 = build.resolve() / "compat/abi3"
+        build_abi3(gil[0], abi3)
+        for interpreter in gil:
+            test_abi3(tally, interpreter, abi3, build)
     exchange = stock_and_series(interpreters)
     if exchange is not None:
         test_exchanged(tally, *exchange, build)

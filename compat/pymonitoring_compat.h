@@ -4,48 +4,59 @@
 
    Put this file into your project and include it, after Python.h or instead
    of it, or have the compiler include it: -include pymonitoring_compat.h.
-   It needs no library and no build step.  It is C99 and C++11, and is written
-   for the full C-API, not the limited one.
+   It needs no library and no build step.  It is C99 and C++11, for the full
+   C-API and for the limited one (Py_LIMITED_API) of 3.12 and later, of which
+   PyMonitoringCompat_SendsEvents() says whether it sends events where it runs:
+   it does from 3.13 on.
 
-   Each function is documented in CPython's Include/cpython/monitoring.h, as
-   the series "Monitoring events from code that is not bytecode" has it.  An
-   interpreter with that series keeps all of these promises, and there this
-   header adds nothing.  What holds elsewhere:
+   Each function is documented in CPython's Include/cpython/monitoring.h and
+   code.h, as the series "Monitoring events from code that is not bytecode" has
+   them.  An interpreter with that series keeps all of these promises, and this
+   header adds nothing there.  What holds elsewhere:
 
-                                                      3.12    3.13 and later
-   all names, both spellings of BRANCH                 yes     yes
-   states always defined, unknown ids refused          yes     yes
-   events fired while a callback runs do nothing       yes     yes
-   a pending exception is kept, or is the __context__
-     of what a callback raises                         yes     yes
-   STOP_ITERATION reports every value unchanged        yes     yes
+                                                    3.12  3.13 on   limited
+   all names, both spellings of BRANCH              yes   yes       yes
+   states always defined, unknown ids refused       yes   yes       yes
+   events fired while a callback runs do nothing    yes   yes       yes (h)
+   a pending exception is kept, or is the
+     __context__ of what a callback raises          yes   yes       yes
+   STOP_ITERATION reports every value unchanged     yes   yes       yes
    sys.settrace and sys.setprofile get nothing
-     wrong (g)                                         yes     yes
-   a tool switched off in mid-scope is not called      yes     yes
-   DISABLE is for one location (a)                     yes     yes
-   DISABLE holds when any tool's events change         yes     no
-   no event leaks                                      yes     no (b)
-   a callback that is replaced lives while it runs     yes     no (c)
-   C_RETURN and C_RAISE                                yes     yes (d)
-   BRANCH reaches tools as BRANCH                      yes     3.13 alone (e)
-   f_lineno cannot be set in a callback                yes     no
-   sys.monitoring.set_local_events for code-likes      no      no
-   threads may share states (free-threaded build)       -      yes (f)
+     wrong (g)                                      yes   yes       yes
+   a tool switched off in mid-scope is not called   yes   yes       yes
+   DISABLE is for one location (a)                  yes   yes       yes
+   DISABLE holds when any tool's events change      yes   no        no
+   no event leaks                                   yes   no (b)    no
+   a callback that is replaced lives while it runs  yes   no (c)    no
+   C_RETURN and C_RAISE                             yes   yes (d)   yes
+   BRANCH reaches tools as BRANCH                   yes   3.13 (e)  3.13
+   f_lineno cannot be set in a callback             yes   no        no
+   code objects made of locations, columns in
+     tracebacks (j)                                 yes   yes       yes
+   sys.monitoring.set_local_events for code objects
+     with bytecode, at once                         yes   yes       yes (i)
+   sys.monitoring.set_local_events for other
+     code-likes                                     no    no        no
+   threads may share states (free-threaded build)   -     yes (f)   -
 
-   (a) of a code-like that can be weakly referenced.  It holds for who takes the
-       tool's id next, too, as in bytecode.
+   (a) of a code-like that can be weakly referenced.  It holds for who takes
+       the tool's id next, too, as in bytecode.
    (b) The interpreter's own function loses one int for each event with an
        offset above 256 (3.15: 1024).
    (c) The interpreter can crash when one that is no Python function removes
        itself.
    (d) Not on a free-threaded build.  Audit hooks hear of two calls of
-       sys.monitoring.register_callback for each: nothing else gives a callback.
+       sys.monitoring.register_callback for each: nothing else gives one.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
        the latter.  The interpreter can crash when a tool registered for the
        deprecated BRANCH.
    (f) Tried on 3.13.  3.12 has no such build.
    (g) They get nothing: the series alone has frames of foreign code.  There
        PyMonitoring_SetFrameNamespaces() does something, too.
+   (h) In callbacks for what has not this header, bytecode for instance, they
+       are sent.
+   (i) of a tool that listens to some event of all code, too.
+   (j) The entry of a traceback has a frame of its own.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
    through its internal headers.  At first use, and when a tool first listens,
@@ -65,102 +76,151 @@
 #endif
 #include <Python.h>
 #include <frameobject.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 
-#if defined(Py_LIMITED_API) || defined(PYPY_VERSION) \
-    || PY_VERSION_HEX < 0x030C0000
-#  error "pymonitoring_compat.h needs the full C-API of CPython 3.12 or later"
+#if defined(PYPY_VERSION) || PY_VERSION_HEX < 0x030C0000 \
+    || (defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030C0000)
+#  error "pymonitoring_compat.h needs the C-API of CPython 3.12 or later"
 #endif
 
 /* Only the series has 3.14's name in a 3.13. */
-#if PY_VERSION_HEX >= 0x030E0000 || !defined(PY_MONITORING_EVENT_BRANCH_LEFT)
+#if PY_VERSION_HEX < 0x030E0000 && defined(PY_MONITORING_EVENT_BRANCH_LEFT)
 
-#if PY_VERSION_HEX < 0x030D0000
-#  define PYMONITORING_COMPAT_TABLES 1
+#define PyMonitoringCompat_SendsEvents() 1
+
 #else
-#  define PYMONITORING_COMPAT_TABLES 0
+
+#if PY_VERSION_HEX < 0x030D0000 && !defined(Py_LIMITED_API)
+#  define PYMON_TABLES 1
+#else
+#  define PYMON_TABLES 0
 #endif
 
-#if PYMONITORING_COMPAT_TABLES
+#if PYMON_TABLES
 
 /* Internal headers are clean in C and in C++ only without these two. */
 #ifdef HAVE_STD_ATOMIC
 #  undef HAVE_STD_ATOMIC
-#  define PYMONITORING_COMPAT_STD_ATOMIC
+#  define PYMON_STD_ATOMIC
 #endif
 #undef _PyGC_FINALIZED
 #ifndef Py_BUILD_CORE
 #  define Py_BUILD_CORE 1
-#  define PYMONITORING_COMPAT_BUILD_CORE
+#  define PYMON_BUILD_CORE
 #endif
 #include <internal/pycore_interp.h>
-#ifdef PYMONITORING_COMPAT_BUILD_CORE
+#ifdef PYMON_BUILD_CORE
 #  undef Py_BUILD_CORE
-#  undef PYMONITORING_COMPAT_BUILD_CORE
+#  undef PYMON_BUILD_CORE
 #endif
-#ifdef PYMONITORING_COMPAT_STD_ATOMIC
+#ifdef PYMON_STD_ATOMIC
 #  define HAVE_STD_ATOMIC 1
-#  undef PYMONITORING_COMPAT_STD_ATOMIC
+#  undef PYMON_STD_ATOMIC
 #endif
 
+#endif
+
+#if PYMON_TABLES || defined(Py_LIMITED_API)
 typedef struct _PyMonitoringState {
     uint8_t active;
     uint8_t opaque;
 } PyMonitoringState;
-
 #endif
 
-#if PY_VERSION_HEX < 0x030E0000
+/* Event types by name alone: a new version may change every id.  The two of a
+   call that are not here are switched by CALL. */
+#ifdef Py_LIMITED_API
+#  define PYMON_BRANCHES(X) \
+    X(BRANCH) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#elif PY_VERSION_HEX < 0x030E0000
+#  define PYMON_BRANCHES(X) X(BRANCH)
+#else
+#  define PYMON_BRANCHES(X) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#endif
+#define PYMON_EVENTS(X) \
+    X(PY_START) X(PY_RESUME) X(PY_RETURN) X(PY_YIELD) X(CALL) X(LINE) \
+    X(INSTRUCTION) X(JUMP) PYMON_BRANCHES(X) X(STOP_ITERATION) \
+    X(RAISE) X(EXCEPTION_HANDLED) X(PY_UNWIND) X(PY_THROW) X(RERAISE)
+
+#ifdef Py_LIMITED_API
+/* One binary is for many versions: these ids are its own, and no version's. */
+#  define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+enum {
+    PYMON_FIRST_ID = 31,
+    PYMON_EVENTS(PYMON_ID)
+    PY_MONITORING_EVENT_C_RETURN,
+    PY_MONITORING_EVENT_C_RAISE
+};
+#  undef PYMON_ID
+#elif PY_VERSION_HEX < 0x030E0000
+#  define pymon_id(EVENT) (EVENT)
 #  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
 #else
+#  define pymon_id(EVENT) (EVENT)
 /* 3.14 fires no BRANCH: its id has no place in the interpreter's tables. */
 #  undef PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH PY_MONITORING_EVENT_BRANCH_RIGHT
 #endif
 
 /* 3.14's needs an internal header. */
-#undef PY_MONITORING_IS_INSTRUMENTED_EVENT
-#define PY_MONITORING_IS_INSTRUMENTED_EVENT(ev) \
+#if PY_VERSION_HEX < 0x030F0000 || defined(Py_LIMITED_API)
+#  undef PY_MONITORING_IS_INSTRUMENTED_EVENT
+#  define PY_MONITORING_IS_INSTRUMENTED_EVENT(ev) \
     ((ev) <= PY_MONITORING_EVENT_STOP_ITERATION)
+#endif
 
 /* Without sys.setprofile() and sys.settrace(), which are made for bytecode. */
-#define PYMONITORING_COMPAT_TOOLS 6
-#define PYMONITORING_COMPAT_TOOL_MASK ((1 << PYMONITORING_COMPAT_TOOLS) - 1)
+#define PYMON_TOOLS 6
+#define PYMON_TOOL_MASK ((1 << PYMON_TOOLS) - 1)
 
-/* Calling the tools for C_RETURN and C_RAISE, which the interpreters' functions
-   do with the wrong arguments, needs what a free-threaded build has no safe way
-   to. */
+/* Calling the tools for C_RETURN and C_RAISE, which the interpreters'
+   functions do with the wrong arguments, needs what a free-threaded build has
+   no safe way to. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_GIL 0
+#  define PYMON_GIL 0
 #else
-#  define PYMONITORING_COMPAT_GIL 1
+#  define PYMON_GIL 1
 #endif
 
 /* What threads share is read and written so that it may be. */
 #ifdef Py_GIL_DISABLED
-#  define PYMONITORING_COMPAT_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
-#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) \
+#  define PYMON_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
+#  define PYMON_STORE(BYTE, VALUE) \
     _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
 #else
-#  define PYMONITORING_COMPAT_LOAD(BYTE) (*(BYTE))
-#  define PYMONITORING_COMPAT_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
+#  define PYMON_LOAD(BYTE) (*(BYTE))
+#  define PYMON_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
 #endif
-#define PYMONITORING_COMPAT_ACTIVE(STATE) \
-    PYMONITORING_COMPAT_LOAD(&(STATE)->active)
 
 /* A variable that the source files of an extension share, where the compiler
    can say so: one may disable what another fires. */
 #ifdef _WIN32
-#  define PYMONITORING_COMPAT_SHARED __declspec(selectany)
+#  define PYMON_SHARED __declspec(selectany)
 #elif defined(__GNUC__)
-#  define PYMONITORING_COMPAT_SHARED \
+#  define PYMON_SHARED \
     __attribute__((weak, visibility("hidden")))
 #else
-#  define PYMONITORING_COMPAT_SHARED static
+#  define PYMON_SHARED static
 #endif
+
+/* A range of lines and columns in a file: lines from 1, columns from 0 in
+   bytes of UTF-8, -1 where unknown. */
+typedef struct {
+    int lineno;
+    int end_lineno;
+    int col_offset;
+    int end_col_offset;
+} PyCodeLocation;
+
+#define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
+
+/* The interpreter's functions for most events. */
+typedef int pymon_plain(PyMonitoringState *, PyObject *, int32_t);
+typedef int pymon_value(PyMonitoringState *, PyObject *, int32_t, PyObject *);
 
 /* One event on its way to the tools.  number is what stands for the location:
    the offset or, for LINE, the line. */
@@ -173,31 +233,37 @@ typedef struct {
     int nargs;                      /* that callbacks get */
     PyObject *arg1;                 /* after code-like and number; NULL: the */
     PyObject *arg2;                 /* exception that is set, or MISSING */
-#if !PYMONITORING_COMPAT_TABLES
-    /* The interpreter's function, where it has one of these. */
-    int (*plain)(PyMonitoringState *, PyObject *, int32_t);
-    int (*value)(PyMonitoringState *, PyObject *, int32_t, PyObject *);
+#if !PYMON_TABLES
+    pymon_plain *plain;
+    pymon_value *value;
 #endif
-} pymonitoring_compat_event;
+} pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
    C_RETURN and C_RAISE is CALL.  INSTRUCTION, which is never fired, stands for
-   what is not sent and for what is no event type. */
-static inline uint8_t
-pymonitoring_compat_base_event(int event)
+   what is not sent; -1 for what is no event type. */
+static inline int
+pymon_base_event(int event)
 {
-    if (event < PY_MONITORING_EVENT_C_RETURN) {
-        return (uint8_t)event;
+#define PYMON_CASE(NAME) case PY_MONITORING_EVENT_ ## NAME:
+    switch (event) {
+        PYMON_EVENTS(PYMON_CASE)
+            return event;
+        case PY_MONITORING_EVENT_C_RETURN:
+        case PY_MONITORING_EVENT_C_RAISE:
+            return PYMON_GIL ? PY_MONITORING_EVENT_CALL
+                                           : PY_MONITORING_EVENT_INSTRUCTION;
+        default:
+            return -1;
     }
-    return PYMONITORING_COMPAT_GIL && event <= PY_MONITORING_EVENT_C_RAISE
-        ? PY_MONITORING_EVENT_CALL : PY_MONITORING_EVENT_INSTRUCTION;
+#undef PYMON_CASE
 }
 
 /* A new reference to dict[key], or NULL; with an exception set on error. */
 static inline PyObject *
-pymonitoring_compat_get(PyObject *dict, PyObject *key)
+pymon_get(PyObject *dict, PyObject *key)
 {
-#if PY_VERSION_HEX < 0x030D0000
+#if PY_VERSION_HEX < 0x030D0000 || defined(Py_LIMITED_API)
     return Py_XNewRef(PyDict_GetItemWithError(dict, key));
 #else
     PyObject *value;
@@ -206,24 +272,18 @@ pymonitoring_compat_get(PyObject *dict, PyObject *key)
 #endif
 }
 
-/* What a weak reference refers to, to be compared alone; NULL if it died. */
+/* What a weak reference refers to, to be compared alone; None if it died. */
 static inline PyObject *
-pymonitoring_compat_referent(PyObject *ref)
+pymon_referent(PyObject *ref)
 {
-#if PY_VERSION_HEX < 0x030D0000
-    PyObject *referent = PyWeakref_GetObject(ref);
-    return referent == Py_None ? NULL : referent;
-#else
-    PyObject *referent;
-    (void)PyWeakref_GetRef(ref, &referent);
+    PyObject *referent = PyObject_CallNoArgs(ref);
     Py_XDECREF(referent);
     return referent;
-#endif
 }
 
 /* An attribute of sys.monitoring: a new reference. */
 static inline PyObject *
-pymonitoring_compat_attribute(const char *name)
+pymon_attribute(const char *name)
 {
     PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
     if (module == NULL) {
@@ -239,9 +299,9 @@ pymonitoring_compat_attribute(const char *name)
 
 /* Call a function of sys.monitoring. */
 static inline PyObject *
-pymonitoring_compat_call(const char *function, const char *format, ...)
+pymon_call(const char *function, const char *format, ...)
 {
-    PyObject *callable = pymonitoring_compat_attribute(function);
+    PyObject *callable = pymon_attribute(function);
     PyObject *args = NULL;
     PyObject *result = NULL;
     va_list list;
@@ -260,16 +320,25 @@ pymonitoring_compat_call(const char *function, const char *format, ...)
 
 /* ------ The pending exception ------ */
 
+/* The context of an exception, which keeps it. */
+static inline PyObject *
+pymon_context(PyObject *exc)
+{
+    PyObject *context = PyException_GetContext(exc);
+    Py_XDECREF(context);
+    return context;
+}
+
 /* The exception in the chain of contexts from start whose context is exc
    (NULL: the last one of the chain); NULL if there is none.  Assignments to
    __context__ can make a ring, whose end is where `slow` is overtaken. */
 static inline PyObject *
-pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
+pymon_find_context(PyObject *start, PyObject *exc)
 {
     PyObject *slow = start;
     PyObject *link = start;
     for (int odd = 0;; odd = !odd) {
-        PyObject *context = ((PyBaseExceptionObject *)link)->context;
+        PyObject *context = pymon_context(link);
         if (context == exc) {
             return link;
         }
@@ -278,7 +347,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
         }
         link = context;
         if (odd) {
-            slow = ((PyBaseExceptionObject *)slow)->context;
+            slow = pymon_context(slow);
         }
     }
 }
@@ -287,7 +356,7 @@ pymonitoring_compat_find_context(PyObject *start, PyObject *exc)
    of contexts is before what was being handled when it was set.  Steals the
    reference to pending, which may be NULL. */
 static inline void
-pymonitoring_compat_chain(PyObject *pending)
+pymon_chain(PyObject *pending)
 {
     PyObject *raised;
     PyObject *link;
@@ -295,26 +364,23 @@ pymonitoring_compat_chain(PyObject *pending)
         return;
     }
     raised = PyErr_GetRaisedException();
-    if (raised == pending
-        || pymonitoring_compat_find_context(raised, pending) != NULL)
-    {
+    if (raised == pending || pymon_find_context(raised, pending) != NULL) {
         Py_DECREF(pending);
         PyErr_SetRaisedException(raised);
         return;
     }
     /* A callback may raise what pending has as a context: cut it out, or the
        chain would become a ring. */
-    link = pymonitoring_compat_find_context(pending, raised);
+    link = pymon_find_context(pending, raised);
     if (link != NULL) {
         PyException_SetContext(link, NULL);
     }
     link = raised;
-    if (pymonitoring_compat_find_context(raised, NULL) != NULL) {
+    if (pymon_find_context(raised, NULL) != NULL) {
         PyObject *handled = PyErr_GetHandledException();
         PyObject *context;
-        while ((context = ((PyBaseExceptionObject *)link)->context) != NULL
-               && context != handled
-               && pymonitoring_compat_find_context(pending, context) == NULL)
+        while ((context = pymon_context(link)) != NULL && context != handled
+               && pymon_find_context(pending, context) == NULL)
         {
             link = context;
         }
@@ -324,27 +390,92 @@ pymonitoring_compat_chain(PyObject *pending)
     PyErr_SetRaisedException(raised);
 }
 
+/* ------ While callbacks run ------ */
+
+/* Events that are fired meanwhile do nothing, and no frame's f_lineno may be
+   set: none is at a line of the event.  With the limited C-API only this
+   header knows of it, in the thread's dict. */
+#ifdef Py_LIMITED_API
+
+typedef PyObject *pymon_pause;
+
+static inline int
+pymon_is_paused(void)
+{
+    PyObject *dict = PyThreadState_GetDict();
+    return dict == NULL
+        || PyDict_GetItemString(dict, "pymonitoring_compat") != NULL;
+}
+
+/* To resume needs no memory. */
+static inline int
+pymon_stop(pymon_pause *key)
+{
+    *key = PyUnicode_FromString("pymonitoring_compat");
+    if (*key == NULL
+        || PyDict_SetItem(PyThreadState_GetDict(), *key, Py_None) < 0)
+    {
+        Py_CLEAR(*key);
+        return -1;
+    }
+    return 0;
+}
+
+static inline void
+pymon_resume(pymon_pause *key)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
+    Py_DECREF(*key);
+    PyErr_SetRaisedException(raised);
+}
+
+#else
+
+typedef int pymon_pause;
+
+static inline int
+pymon_is_paused(void)
+{
+    return PyThreadState_Get()->tracing != 0;
+}
+
+static inline int
+pymon_stop(pymon_pause *what)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    *what = tstate->what_event;
+    tstate->what_event = -1;
+    tstate->tracing++;
+    return 0;
+}
+
+static inline void
+pymon_resume(pymon_pause *what)
+{
+    PyThreadState *tstate = PyThreadState_Get();
+    tstate->tracing--;
+    tstate->what_event = *what;
+}
+
+#endif
+
 /* ------ What an interpreter has: 3.12 ------ */
 
-#if PYMONITORING_COMPAT_TABLES
+#if PYMON_TABLES
 
-/* What is known of the tables: nothing yet, that they are where they should be
-   as far as idle ones show it, that they are, or that they are not.  It is a
-   memory of what was found and nothing else: who compares again finds the
-   same, be it another thread or interpreter. */
-enum {
-    PYMONITORING_COMPAT_UNKNOWN,
-    PYMONITORING_COMPAT_IDLE,
-    PYMONITORING_COMPAT_GOOD,
-    PYMONITORING_COMPAT_OFF
-};
-PYMONITORING_COMPAT_SHARED int pymonitoring_compat_status =
-    PYMONITORING_COMPAT_UNKNOWN;
+/* What is known of the tables: nothing yet; that they are where they should be
+   as far as idle ones show it; that the callbacks are, for local events; that
+   all are; or that they are not.  It is a memory of what was found and nothing
+   else: who compares again finds the same, be it another thread or
+   interpreter. */
+enum { PYMON_UNKNOWN, PYMON_IDLE, PYMON_CALLBACKS, PYMON_GOOD, PYMON_OFF };
+PYMON_SHARED int pymon_status = PYMON_UNKNOWN;
 
 /* Is the interpreter's structure as large as it should be?  Its first thread
    is at its end; asked first, so that nothing behind it is read. */
 static inline int
-pymonitoring_compat_check_size(PyInterpreterState *interp)
+pymon_check_size(PyInterpreterState *interp)
 {
     const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
     int good = 1;
@@ -365,13 +496,13 @@ pymonitoring_compat_check_size(PyInterpreterState *interp)
 
 /* Is the table of callbacks where it should be?  -1 on error. */
 static inline int
-pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
+pymon_check_callbacks(PyInterpreterState *interp)
 {
-    const int tool = PYMONITORING_COMPAT_TOOLS - 1;
+    const int tool = PYMON_TOOLS - 1;
     const int event = PY_MONITORING_EVENT_C_RAISE;
     PyObject **slot = &interp->monitoring_callables[tool][event];
     PyObject *probe = PyList_New(0);
-    PyObject *old = probe ? pymonitoring_compat_call(
+    PyObject *old = probe ? pymon_call(
         "register_callback", "(iiO)", tool, 1 << event, probe) : NULL;
     int good = -1;
     /* Audit hooks run before it is registered, and nothing until it is gone
@@ -382,7 +513,7 @@ pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
         good = 1;
     }
     else if (old != NULL) {
-        PyObject *none = pymonitoring_compat_call(
+        PyObject *none = pymon_call(
             "register_callback", "(iiO)", tool, 1 << event, old);
         Py_XDECREF(none);
         good = none ? 0 : -1;
@@ -395,9 +526,9 @@ pymonitoring_compat_check_callbacks(PyInterpreterState *interp)
 /* Compare what the tables hold of one tool with what sys.monitoring says.
    -1 on error. */
 static inline int
-pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
+pymon_check_tool(PyInterpreterState *interp, int tool)
 {
-    PyObject *name = pymonitoring_compat_call("get_tool", "(i)", tool);
+    PyObject *name = pymon_call("get_tool", "(i)", tool);
     if (name == NULL) {
         return -1;
     }
@@ -406,7 +537,7 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
     if (interp->monitoring_tool_names[tool] != expected) {
         return 0;
     }
-    PyObject *set = pymonitoring_compat_call("get_events", "(i)", tool);
+    PyObject *set = pymon_call("get_events", "(i)", tool);
     if (set == NULL) {
         /* 3.12's later releases refuse it for a tool that is not used. */
         if (expected != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
@@ -425,71 +556,72 @@ pymonitoring_compat_check_tool(PyInterpreterState *interp, int tool)
     return 1;
 }
 
-/* Does any tool listen, as the tables have it? */
-static inline int
-pymonitoring_compat_listens(PyThreadState *tstate)
+/* The tools that listen to anything, as the tables have it. */
+static inline uint8_t
+pymon_listeners(void)
 {
     static const _Py_GlobalMonitors idle = {{0}};
-    const _Py_GlobalMonitors *monitors = &tstate->interp->monitors;
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
     int tools = 0;
-    if (memcmp(monitors, &idle, sizeof(idle)) != 0) {
-        for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
-            tools |= monitors->tools[e];
-        }
+    if (memcmp(&interp->monitors, &idle, sizeof(idle)) == 0) {
+        return 0;
     }
-    return (tools & PYMONITORING_COMPAT_TOOL_MASK) != 0;
+    for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
+        tools |= interp->monitors.tools[e];
+    }
+    return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
 
 /* Compare the tables with what sys.monitoring says.  Return the status that
    they have then; -1 on error. */
 static inline int
-pymonitoring_compat_compare(PyThreadState *tstate)
+pymon_compare(PyInterpreterState *interp, int has_local)
 {
-    PyInterpreterState *interp = tstate->interp;
-    int good = pymonitoring_compat_check_size(interp)
+    int good = pymon_check_size(interp)
         && interp->last_restart_version <= interp->monitoring_version;
-    for (int tool = 0; good > 0 && tool < PYMONITORING_COMPAT_TOOLS; tool++) {
-        good = pymonitoring_compat_check_tool(interp, tool);
+    for (int tool = 0; good > 0 && tool < PYMON_TOOLS; tool++) {
+        good = pymon_check_tool(interp, tool);
     }
     if (good > 0) {
-        if (!pymonitoring_compat_listens(tstate)) {
-            return PYMONITORING_COMPAT_IDLE;
+        int listens = pymon_listeners() != 0;
+        if (!listens && !has_local) {
+            return PYMON_IDLE;
         }
-        good = interp->monitoring_version != 0
-            ? pymonitoring_compat_check_callbacks(interp) : 0;
+        good = interp->monitoring_version != 0 || !listens
+            ? pymon_check_callbacks(interp) : 0;
     }
-    return good < 0 ? -1
-        : good ? PYMONITORING_COMPAT_GOOD : PYMONITORING_COMPAT_OFF;
+    return good < 0 ? -1 : !good ? PYMON_OFF
+        : pymon_listeners() != 0 ? PYMON_GOOD : PYMON_CALLBACKS;
 }
 
 /* The status of the tables, compared at first use and when a tool first
-   listens; -1 on error. */
+   listens, or first has local events on a code object that is fired for; -1 on
+   error. */
 static inline int
-pymonitoring_compat_check(PyThreadState *tstate)
+pymon_check(int has_local)
 {
-    int status = pymonitoring_compat_status;
-    if (status == PYMONITORING_COMPAT_GOOD || status == PYMONITORING_COMPAT_OFF
-        || (status == PYMONITORING_COMPAT_IDLE
-            && !pymonitoring_compat_listens(tstate)))
+    int status = pymon_status;
+    if (status >= PYMON_GOOD
+        || (status >= (has_local ? PYMON_CALLBACKS : PYMON_IDLE)
+            && pymon_listeners() == 0))
     {
         return status;
     }
     /* An audit hook may run a producer: in it nothing is asked, as in a
        callback, where events do nothing.  At the end of the interpreter there
        is nobody to ask. */
-    if (tstate->tracing || PySys_GetObject("monitoring") == Py_None) {
-        return PYMONITORING_COMPAT_UNKNOWN;
+    if (pymon_is_paused() || PySys_GetObject("monitoring") == Py_None) {
+        return PYMON_UNKNOWN;
     }
     PyObject *pending = PyErr_GetRaisedException();
-    tstate->tracing++;
-    status = pymonitoring_compat_compare(tstate);
-    tstate->tracing--;
+    pymon_pause pause;
+    (void)pymon_stop(&pause);
+    status = pymon_compare(PyThreadState_Get()->interp, has_local);
+    pymon_resume(&pause);
     if (status >= 0) {
-        pymonitoring_compat_status = status;
+        pymon_status = status;
     }
-    if (status == PYMONITORING_COMPAT_OFF
-        && PyErr_WarnFormat(
-            PyExc_RuntimeWarning, 1,
+    if (status == PYMON_OFF && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
             "the monitoring tables of this Python %d.%d.%d are not where an "
             "extension built for " PY_VERSION " looks for them: it signals no "
             "events", (int)(Py_Version >> 24 & 0xFF),
@@ -498,7 +630,7 @@ pymonitoring_compat_check(PyThreadState *tstate)
         status = -1;
     }
     if (status < 0) {
-        pymonitoring_compat_chain(pending);
+        pymon_chain(pending);
     }
     else {
         PyErr_SetRaisedException(pending);
@@ -508,109 +640,205 @@ pymonitoring_compat_check(PyThreadState *tstate)
 
 /* What changes with the events of any tool; never 0. */
 static inline uint64_t
-pymonitoring_compat_version(void)
+pymon_version(void)
 {
     return PyThreadState_Get()->interp->monitoring_version << 1 | 1;
 }
 
 /* What changes when disabled locations are to be forgotten. */
 static inline uint64_t
-pymonitoring_compat_restart_version(void)
+pymon_restart_version(void)
 {
     return PyThreadState_Get()->interp->last_restart_version;
 }
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(PyThreadState *tstate, int event)
+pymon_tools(int event)
 {
-    event = pymonitoring_compat_base_event(event);
-    return event == PY_MONITORING_EVENT_INSTRUCTION ? 0
-        : tstate->interp->monitors.tools[event] & PYMONITORING_COMPAT_TOOL_MASK;
-}
-
-/* Write the states, and the version that they are written for: 0 if that is not
-   known yet. */
-static inline int
-pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
-                         const uint8_t *event_types, Py_ssize_t length)
-{
-    PyThreadState *tstate = PyThreadState_Get();
-    int status = pymonitoring_compat_check(tstate);
-    memset(state_array, 0, (size_t)length * sizeof(*state_array));
-    if (status == PYMONITORING_COMPAT_GOOD) {
-        for (Py_ssize_t i = 0; i < length; i++) {
-            state_array[i].active = pymonitoring_compat_tools(tstate,
-                                                              event_types[i]);
-        }
-    }
-    *version = status > PYMONITORING_COMPAT_UNKNOWN
-               ? pymonitoring_compat_version() : 0;
-    return status < 0 ? -1 : 0;
+    int base = pymon_base_event(event);
+    return base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION ? 0
+        : PyThreadState_Get()->interp->monitors.tools[base]
+          & PYMON_TOOL_MASK;
 }
 
 /* The callback of a tool for an event: a new reference, or NULL. */
 static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *tstate, int tool, int event)
+pymon_callback(int tool, int event)
 {
-    return Py_XNewRef(tstate->interp->monitoring_callables[tool][event]);
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    return Py_XNewRef(interp->monitoring_callables[tool][event]);
 }
 
 static inline void
-pymonitoring_compat_remove_callback(PyThreadState *tstate, int tool, int event)
+pymon_remove_callback(int tool, int event)
 {
-    Py_CLEAR(tstate->interp->monitoring_callables[tool][event]);
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    Py_CLEAR(interp->monitoring_callables[tool][event]);
 }
 
-#define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#define PYMON_IF_NATIVE(CALL)
+#define PyMonitoringCompat_SendsEvents() (pymon_status != PYMON_OFF)
 
 #else
 
 /* ------ What an interpreter has: 3.13 and later ------ */
 
-/* What an interpreter with the series has beside these: an extension that was
-   built for a stock 3.13 may come to run on one, and is then to CALL that. */
+/* What may be missing where the binary runs: what an interpreter with the
+   series has beside a stock one, which is then to CALL that, and with the
+   limited C-API everything. */
 #if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
 #  ifdef __APPLE__
-#    define PYMONITORING_COMPAT_WEAK __attribute__((weak_import))
+#    define PYMON_WEAK __attribute__((weak_import))
 #  else
-#    define PYMONITORING_COMPAT_WEAK __attribute__((weak))
+#    define PYMON_WEAK __attribute__((weak))
 #  endif
 #  ifdef __cplusplus
 extern "C" {
 #  endif
-PyAPI_FUNC(int) _PyMonitoring_FireCallReturnEvent(
-    PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
-PyAPI_FUNC(int) _PyMonitoring_FireCallRaiseEvent(
-    PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    PyObject *callable, PyObject *arg0) PYMONITORING_COMPAT_WEAK;
+typedef int pymon_ends_call(PyMonitoringState *, PyObject *, int32_t,
+                            PyObject *, PyObject *);
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *call_state, PyMonitoringState *c_return_state,
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
     PyObject *callable, PyObject *const *args, size_t nargsf,
-    PyObject *kwnames) PYMONITORING_COMPAT_WEAK;
+    PyObject *kwnames) PYMON_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_SetFrameNamespaces(
-    PyObject *codelike, PyObject *globals,
-    PyObject *locals) PYMONITORING_COMPAT_WEAK;
+    PyObject *codelike, PyObject *globals, PyObject *locals) PYMON_WEAK;
 PyAPI_FUNC(int) _PyMonitoring_AddTraceback(
-    PyObject *codelike, int32_t offset, int lineno) PYMONITORING_COMPAT_WEAK;
+    PyObject *codelike, int32_t offset, int lineno) PYMON_WEAK;
+PyAPI_FUNC(PyObject *) PyCode_NewWithLocations(
+    PyObject *filename, PyObject *name, PyObject *qualname, int firstlineno,
+    const PyCodeLocation *locations, Py_ssize_t num_locations) PYMON_WEAK;
+#  ifdef Py_LIMITED_API
+PyAPI_FUNC(int) PyMonitoring_EnterScope(
+    PyMonitoringState *state_array, uint64_t *version,
+    const uint8_t *event_types, Py_ssize_t length) PYMON_WEAK;
+PyAPI_FUNC(int) _PyMonitoring_FireLineEvent(
+    PyMonitoringState *state, PyObject *codelike, int32_t offset,
+    int lineno) PYMON_WEAK;
+PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallEvent PYMON_WEAK;
+#    define PYMON_DECLARE(KIND, NAME) \
+        PyAPI_FUNC(pymon_ ## KIND) \
+            _PyMonitoring_Fire ## NAME ## Event PYMON_WEAK;
+PYMON_DECLARE(plain, PyStart)
+PYMON_DECLARE(plain, PyResume)
+PYMON_DECLARE(plain, PyThrow)
+PYMON_DECLARE(plain, Raise)
+PYMON_DECLARE(plain, Reraise)
+PYMON_DECLARE(plain, ExceptionHandled)
+PYMON_DECLARE(plain, PyUnwind)
+PYMON_DECLARE(plain, CRaise)
+PYMON_DECLARE(value, PyReturn)
+PYMON_DECLARE(value, PyYield)
+PYMON_DECLARE(value, Jump)
+PYMON_DECLARE(value, Branch)
+PYMON_DECLARE(value, BranchLeft)
+PYMON_DECLARE(value, BranchRight)
+PYMON_DECLARE(value, StopIteration)
+PYMON_DECLARE(value, CReturn)
+#    undef PYMON_DECLARE
+#  endif
 #  ifdef __cplusplus
 }
 #  endif
-#  undef PYMONITORING_COMPAT_WEAK
-#  define PYMONITORING_COMPAT_IF_NATIVE(CALL) \
+#  undef PYMON_WEAK
+#  define PYMON_IF_NATIVE(CALL) \
     if (&_PyMonitoring_Vectorcall != NULL) { \
         return CALL; \
     }
+#elif defined(Py_LIMITED_API)
+#  error "pymonitoring_compat.h needs weak symbols for the limited C-API"
 #else
-#  define PYMONITORING_COMPAT_IF_NATIVE(CALL)
+#  define PYMON_IF_NATIVE(CALL)
+#endif
+
+#ifdef Py_LIMITED_API
+
+static inline int
+PyMonitoringCompat_SendsEvents(void)
+{
+    return &PyMonitoring_EnterScope != NULL;
+}
+
+/* The ids of the interpreter, each plus one; 0 where not known yet. */
+PYMON_SHARED uint8_t pymon_ids[
+    PY_MONITORING_EVENT_C_RAISE - PYMON_FIRST_ID] = {0};
+
+static inline int
+pymon_find_ids(void)
+{
+#define PYMON_NAME(NAME) #NAME,
+    static const char *const names[] = {
+        PYMON_EVENTS(PYMON_NAME)
+        "C_RETURN", "C_RAISE",
+    };
+#undef PYMON_NAME
+    uint8_t ids[sizeof(pymon_ids)];
+    PyObject *events = pymon_attribute("events");
+    for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
+        /* From 3.14 on there are two of them, and BRANCH is for one. */
+        const char *name = strncmp(names[i], "BRANCH", 6) != 0 ? names[i]
+            : Py_Version < 0x030E0000 ? "BRANCH"
+            : names[i][6] ? names[i] : "BRANCH_RIGHT";
+        PyObject *set = PyObject_GetAttrString(events, name);
+        unsigned long bits = set == NULL ? 0 : PyLong_AsUnsignedLong(set);
+        Py_XDECREF(set);
+        if (PyErr_Occurred()) {
+            Py_CLEAR(events);
+        }
+        for (ids[i] = 0; bits != 0; bits >>= 1) {
+            ids[i]++;
+        }
+    }
+    if (events == NULL) {
+        return -1;
+    }
+    Py_DECREF(events);
+    /* The first one says that all are known. */
+    for (size_t i = sizeof(ids); i > 0; i--) {
+        pymon_ids[i - 1] = ids[i - 1];
+    }
+    return 0;
+}
+
+#define pymon_id(EVENT) \
+    (pymon_ids[(EVENT) - PYMON_FIRST_ID - 1] - 1)
+
+/* The interpreter's function, for these ids. */
+static inline int
+pymon_enter(PyMonitoringState *state_array, uint64_t *version,
+            const uint8_t *event_types, Py_ssize_t length)
+{
+    uint8_t few[32];
+    uint8_t *ids = length <= (Py_ssize_t)sizeof(few)
+                   ? few : (uint8_t *)PyMem_Malloc((size_t)length);
+    if (ids == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < length; i++) {
+        ids[i] = (uint8_t)(pymon_base_event(event_types[i]) < 0
+                           ? 255 : pymon_id(event_types[i]));
+    }
+    int err = PyMonitoring_EnterScope(state_array, version, ids, length);
+    if (ids != few) {
+        PyMem_Free(ids);
+    }
+    return err;
+}
+
+#else
+#  define PyMonitoringCompat_SendsEvents() 1
+#  define pymon_enter PyMonitoring_EnterScope
 #endif
 
 /* What changes with the events of any tool; never 0.  (The interpreter's low
    bits are free, and asking for no states costs little.) */
 static inline uint64_t
-pymonitoring_compat_version(void)
+pymon_version(void)
 {
     uint64_t version = 0;
     (void)PyMonitoring_EnterScope(NULL, &version, NULL, 0);
@@ -620,68 +848,48 @@ pymonitoring_compat_version(void)
 /* What changes when disabled locations are to be forgotten.  No more than this
    is known of sys.monitoring.restart_events(). */
 static inline uint64_t
-pymonitoring_compat_restart_version(void)
+pymon_restart_version(void)
 {
-    return pymonitoring_compat_version();
+    return pymon_version();
 }
 
 /* The tools that listen to the event now. */
 static inline uint8_t
-pymonitoring_compat_tools(PyThreadState *Py_UNUSED(tstate), int event)
+pymon_tools(int event)
 {
+    int base = pymon_base_event(event);
+    if (base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION) {
+        return 0;
+    }
     PyMonitoringState state = {0, 0};
-    uint8_t type = pymonitoring_compat_base_event(event);
+    uint8_t type = (uint8_t)base;
     uint64_t version = 0;
-    (void)PyMonitoring_EnterScope(&state, &version, &type, 1);
-    return type == PY_MONITORING_EVENT_INSTRUCTION
-        ? 0 : state.active & PYMONITORING_COMPAT_TOOL_MASK;
+    (void)pymon_enter(&state, &version, &type, 1);
+    return state.active & PYMON_TOOL_MASK;
 }
 
-/* Does any tool listen? */
-static inline int
-pymonitoring_compat_listens(PyThreadState *tstate)
+/* The tools that listen to anything. */
+static inline uint8_t
+pymon_listeners(void)
 {
-    uint8_t tools = 0;
-    for (int event = 0; event < PY_MONITORING_EVENT_C_RETURN; event++) {
-        tools |= pymonitoring_compat_tools(tstate, event);
-    }
-    return tools != 0;
-}
-
-/* Write the states, and the version that they are written for. */
-static inline int
-pymonitoring_compat_read(PyMonitoringState *state_array, uint64_t *version,
-                         const uint8_t *event_types, Py_ssize_t length)
-{
-    /* The interpreter has no place for C_RETURN and C_RAISE, and does not write
-       as threads may read. */
-    PyMonitoringState states[32];
-    uint8_t types[32];
-    int at_once = length <= (Py_ssize_t)sizeof(types);
-    uint64_t current = 0;
-    for (Py_ssize_t i = 0; at_once && i < length; i++) {
-        types[i] = pymonitoring_compat_base_event(event_types[i]);
-    }
+#define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
+    static const uint8_t types[] = {PYMON_EVENTS(PYMON_ID)};
+#undef PYMON_ID
+    PyMonitoringState states[sizeof(types)];
+    uint64_t version = 0;
+    int tools = 0;
     memset(states, 0, sizeof(states));
-    (void)PyMonitoring_EnterScope(states, &current, types,
-                                  at_once ? length : 0);
-    *version = current | 1;
-    for (Py_ssize_t i = 0; i < length; i++) {
-        uint8_t tools =
-            !at_once ? pymonitoring_compat_tools(NULL, event_types[i])
-            : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
-            : states[i].active & PYMONITORING_COMPAT_TOOL_MASK;
-        PYMONITORING_COMPAT_STORE(&state_array[i].active, tools);
-        PYMONITORING_COMPAT_STORE(&state_array[i].opaque, 0);
+    (void)pymon_enter(states, &version, types, sizeof(types));
+    for (size_t i = 0; i < sizeof(types); i++) {
+        tools |= states[i].active;
     }
-    return 0;
+    return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
 
 /* The function of the interpreter for an event other than C_RETURN and
    C_RAISE. */
 static inline int
-pymonitoring_compat_native(PyMonitoringState *state,
-                           const pymonitoring_compat_event *event)
+pymon_native(PyMonitoringState *state, const pymon_event *event)
 {
     if (event->plain != NULL) {
         return event->plain(state, event->codelike, event->offset);
@@ -691,28 +899,29 @@ pymonitoring_compat_native(PyMonitoringState *state,
                             event->arg1);
     }
     if (event->id == PY_MONITORING_EVENT_LINE) {
-        return PyMonitoring_FireLineEvent(state, event->codelike,
-                                          event->offset, event->number);
+        return _PyMonitoring_FireLineEvent(state, event->codelike,
+                                           event->offset, event->number);
     }
-    return PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
-                                      event->arg1, event->arg2);
+    return _PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
+                                       event->arg1, event->arg2);
 }
 
-#if PYMONITORING_COMPAT_GIL
+#if PYMON_GIL
 
 /* The callback of a tool for an event: a new reference, or NULL, with an
    exception set on error.  Only what replaces it is given it, so it is taken
    away and put back.  Threads do not come between, but audit hooks do: what is
    registered meanwhile stays. */
 static inline PyObject *
-pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                             int event)
+pymon_callback(int tool, int event)
 {
     const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
     PyObject *callback = NULL;
-    PyObject *replace = pymonitoring_compat_attribute("register_callback");
+    PyObject *replace = pymon_attribute("register_callback");
     PyObject *args[4] = {
-        NULL, PyLong_FromLong(tool), PyLong_FromLong(1L << event), Py_None,
+        NULL, PyLong_FromLong(tool),
+        PyLong_FromLong(1L << pymon_id(event)),
+        Py_None,
     };
     if (replace != NULL && args[1] != NULL && args[2] != NULL) {
         callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
@@ -737,11 +946,10 @@ pymonitoring_compat_callback(PyThreadState *Py_UNUSED(tstate), int tool,
 }
 
 static inline void
-pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
-                                    int event)
+pymon_remove_callback(int tool, int event)
 {
-    Py_XDECREF(pymonitoring_compat_call("register_callback", "(iiO)", tool,
-                                        1 << event, Py_None));
+    Py_XDECREF(pymon_call("register_callback", "(iiO)", tool,
+                          1 << pymon_id(event), Py_None));
 }
 
 #endif
@@ -750,54 +958,48 @@ pymonitoring_compat_remove_callback(PyThreadState *Py_UNUSED(tstate), int tool,
 
 /* ------ Calling the tools ------ */
 
-#if PYMONITORING_COMPAT_GIL
+#if PYMON_GIL
 
 /* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_DISABLE = NULL;
-PYMONITORING_COMPAT_SHARED PyObject *pymonitoring_compat_MISSING = NULL;
+PYMON_SHARED PyObject *pymon_DISABLE = NULL;
+PYMON_SHARED PyObject *pymon_MISSING = NULL;
 
 static inline int
-pymonitoring_compat_constants(void)
+pymon_constants(void)
 {
-    if (pymonitoring_compat_DISABLE == NULL) {
-        pymonitoring_compat_DISABLE = pymonitoring_compat_attribute("DISABLE");
+    if (pymon_DISABLE == NULL) {
+        pymon_DISABLE = pymon_attribute("DISABLE");
     }
-    if (pymonitoring_compat_MISSING == NULL) {
-        pymonitoring_compat_MISSING = pymonitoring_compat_attribute("MISSING");
+    if (pymon_MISSING == NULL) {
+        pymon_MISSING = pymon_attribute("MISSING");
     }
-    return pymonitoring_compat_DISABLE != NULL
-           && pymonitoring_compat_MISSING != NULL ? 0 : -1;
+    return pymon_DISABLE != NULL && pymon_MISSING != NULL ? 0 : -1;
 }
 
 /* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
 static inline int
-pymonitoring_compat_call_callbacks(PyThreadState *tstate,
-                                   const pymonitoring_compat_event *event,
-                                   uint8_t tools)
+pymon_call_callbacks(const pymon_event *event, uint8_t tools)
 {
-    if (pymonitoring_compat_constants() < 0) {
+    if (pymon_constants() < 0) {
         return -1;
     }
-    PyObject *missing = pymonitoring_compat_MISSING;
+    PyObject *missing = pymon_MISSING;
     PyObject *args[5] = {
         NULL, event->codelike, PyLong_FromLong(event->number),
         event->arg1 ? event->arg1 : missing,
         event->arg2 ? event->arg2 : missing,
     };
-    if (args[2] == NULL) {
+    int disabling = 0;
+    pymon_pause pause;
+    if (args[2] == NULL || pymon_stop(&pause) < 0) {
+        Py_XDECREF(args[2]);
         return -1;
     }
-    int disabling = 0;
-    int old_what = tstate->what_event;
-    /* No frame's f_lineno may be set: none is at a line of this event. */
-    tstate->what_event = -1;
-    tstate->tracing++;
-    for (int tool = PYMONITORING_COMPAT_TOOLS - 1; tool >= 0; tool--) {
+    for (int tool = PYMON_TOOLS - 1; tool >= 0; tool--) {
         if (!(tools >> tool & 1)) {
             continue;
         }
-        PyObject *callback = pymonitoring_compat_callback(tstate, tool,
-                                                          event->id);
+        PyObject *callback = pymon_callback(tool, event->id);
         if (callback == NULL) {
             if (PyErr_Occurred()) {
                 disabling = -1;
@@ -814,12 +1016,12 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
             disabling = -1;
             break;
         }
-        if (res != pymonitoring_compat_DISABLE) {
+        if (res != pymon_DISABLE) {
             continue;
         }
         if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
             /* Left in place, the callback would raise again and again. */
-            pymonitoring_compat_remove_callback(tstate, tool, event->id);
+            pymon_remove_callback(tool, event->id);
             PyErr_Format(PyExc_ValueError,
                          "Cannot disable %s events. Callback removed.",
                          event->name);
@@ -828,47 +1030,126 @@ pymonitoring_compat_call_callbacks(PyThreadState *tstate,
         }
         disabling |= 1 << tool;
     }
-    tstate->tracing--;
-    tstate->what_event = old_what;
+    pymon_resume(&pause);
     Py_DECREF(args[2]);
     return disabling;
 }
 
 #endif
 
-#if PYMONITORING_COMPAT_TABLES
-#  define pymonitoring_compat_call_tools pymonitoring_compat_call_callbacks
+#if PYMON_TABLES
+#  define pymon_call_tools pymon_call_callbacks
 #else
 
 /* The same, by the interpreter's function where that has the arguments. */
 static inline int
-pymonitoring_compat_call_tools(PyThreadState *tstate,
-                               const pymonitoring_compat_event *event,
-                               uint8_t tools)
+pymon_call_tools(const pymon_event *event, uint8_t tools)
 {
-#if PYMONITORING_COMPAT_GIL
-    if (event->id >= PY_MONITORING_EVENT_C_RETURN) {
-        return pymonitoring_compat_call_callbacks(tstate, event, tools);
+#if PYMON_GIL
+    if (event->id == PY_MONITORING_EVENT_C_RETURN
+        || event->id == PY_MONITORING_EVENT_C_RAISE)
+    {
+        return pymon_call_callbacks(event, tools);
     }
-#else
-    (void)tstate;
 #endif
     PyMonitoringState state = {tools, 0};
+#ifdef Py_LIMITED_API
+    pymon_pause pause;
+    if (pymon_stop(&pause) < 0) {
+        return -1;
+    }
+#endif
     if (event->plain != NULL && event->nargs == 3) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
-    if (pymonitoring_compat_native(&state, event) < 0) {
-        return -1;
-    }
-    return tools & ~state.active;
+    int err = pymon_native(&state, event);
+#ifdef Py_LIMITED_API
+    pymon_resume(&pause);
+#endif
+    return err < 0 ? -1 : tools & ~state.active;
 }
 
 #endif
 
+/* ------ Local events of code objects ------ */
+
+/* Has any tool ever had local events on the code-like?  It is asked of every
+   code object, and nothing else is. */
+static inline int
+pymon_has_local(PyObject *codelike)
+{
+#ifdef Py_LIMITED_API
+    (void)codelike;
+    return 0;
+#else
+    if (codelike == NULL || !PyCode_Check(codelike)) {
+        return 0;
+    }
+    PYMON_IF_NATIVE(0)
+    PyCodeObject *code = (PyCodeObject *)codelike;
+#ifdef Py_GIL_DISABLED
+    return _Py_atomic_load_ptr_acquire(&code->_co_monitoring) != NULL;
+#else
+    return code->_co_monitoring != NULL;
+#endif
+#endif
+}
+
+/* Is an event worth firing? */
+#define PYMON_ACTIVE(STATE, CODELIKE) \
+    (PYMON_LOAD(&(STATE)->active) || pymon_has_local(CODELIKE))
+
+/* Those of some tools that chose the event for its code-like; -1 on error. */
+static inline int
+pymon_local_tools(const pymon_event *event, int tools)
+{
+    int base = pymon_base_event(event->id);
+    if (tools == 0 || base == PY_MONITORING_EVENT_INSTRUCTION
+        || !PY_MONITORING_IS_INSTRUMENTED_EVENT(base))
+    {
+        return 0;
+    }
+#if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) \
+    && !defined(Py_LIMITED_API)
+#if PYMON_TABLES
+    int status = pymon_check(1);
+    if (status != PYMON_GOOD && status != PYMON_CALLBACKS) {
+        return status < 0 ? -1 : 0;
+    }
+#endif
+    PyCodeObject *code = (PyCodeObject *)event->codelike;
+    return tools & code->_co_monitoring->local_monitors.tools[base];
+#else
+    int local = 0;
+    for (int tool = 0; tool < PYMON_TOOLS; tool++) {
+        if (!(tools >> tool & 1)) {
+            continue;
+        }
+        PyObject *set = pymon_call("get_local_events", "(iO)",
+                                   tool, event->codelike);
+        if (set != NULL) {
+            unsigned long events = PyLong_AsUnsignedLong(set);
+            local |= (int)(events >> pymon_id(base) & 1) << tool;
+            Py_DECREF(set);
+        }
+        /* The tool is not in use, or this is no code object. */
+        else if (PyErr_ExceptionMatches(PyExc_ValueError)
+                 || PyErr_ExceptionMatches(PyExc_TypeError))
+        {
+            PyErr_Clear();
+        }
+        else {
+            return -1;
+        }
+    }
+    return local;
+#endif
+}
+
 /* ------ Disabled locations ------ */
 
 /* Did any location become disabled?  Until then nothing is looked up. */
-PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_any_disabled = 0;
+PYMON_SHARED uint8_t pymon_any_disabled = 0;
 
 /* What is disabled in the interpreter, in its dict: a tuple of the version for
    which it holds and a dict {id of a code-like: (weak reference, {location:
@@ -876,23 +1157,23 @@ PYMONITORING_COMPAT_SHARED uint8_t pymonitoring_compat_any_disabled = 0;
    another layout, or another meaning, needs another key.
 
    Return a new reference to the dict, or NULL. */
-#define PYMONITORING_COMPAT_KEY "pymonitoring_compat 2"
+#define PYMON_KEY "pymonitoring_compat 2"
 
 static inline PyObject *
-pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
+pymon_all_disabled(PyObject *interpreter_dict)
 {
-    PyObject *key = PyUnicode_FromString(PYMONITORING_COMPAT_KEY);
-    PyObject *version = PyLong_FromUnsignedLongLong(
-        pymonitoring_compat_restart_version());
+    PyObject *key = PyUnicode_FromString(PYMON_KEY);
+    PyObject *version = PyLong_FromUnsignedLongLong(pymon_restart_version());
     PyObject *pair = NULL;
     PyObject *disabled = NULL;
     if (key != NULL && version != NULL) {
-        pair = pymonitoring_compat_get(interpreter_dict, key);
+        pair = pymon_get(interpreter_dict, key);
         if ((pair == NULL && !PyErr_Occurred())
             || (pair != NULL && PyObject_RichCompareBool(
-                PyTuple_GET_ITEM(pair, 0), version, Py_NE) > 0))
+                PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
         {
-            Py_XSETREF(pair, Py_BuildValue("(O{})", version));
+            Py_XDECREF(pair);
+            pair = Py_BuildValue("(O{})", version);
             if (pair != NULL
                 && PyDict_SetItem(interpreter_dict, key, pair) < 0)
             {
@@ -901,7 +1182,7 @@ pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
         }
     }
     if (pair != NULL) {
-        disabled = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
+        disabled = Py_NewRef(PyTuple_GetItem(pair, 1));
     }
     Py_XDECREF(pair);
     Py_XDECREF(key);
@@ -911,13 +1192,13 @@ pymonitoring_compat_all_disabled(PyObject *interpreter_dict)
 
 /* The weak reference of a code-like died: self is the id. */
 static inline PyObject *
-pymonitoring_compat_forget(PyObject *self, PyObject *ref)
+pymon_forget(PyObject *self, PyObject *ref)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
-    PyObject *disabled = dict ? pymonitoring_compat_all_disabled(dict) : NULL;
-    PyObject *entry = disabled ? pymonitoring_compat_get(disabled, self) : NULL;
-    if (entry != NULL && PyTuple_GET_ITEM(entry, 0) == ref
-        && pymonitoring_compat_referent(ref) == NULL)
+    PyObject *disabled = dict ? pymon_all_disabled(dict) : NULL;
+    PyObject *entry = disabled ? pymon_get(disabled, self) : NULL;
+    if (entry != NULL && PyTuple_GetItem(entry, 0) == ref
+        && pymon_referent(ref) == Py_None)
     {
         (void)PyDict_DelItem(disabled, self);
     }
@@ -928,20 +1209,19 @@ pymonitoring_compat_forget(PyObject *self, PyObject *ref)
     return Py_NewRef(Py_None);
 }
 
-static PyMethodDef pymonitoring_compat_forget_def = {
-    "forget", pymonitoring_compat_forget, METH_O, NULL
+static PyMethodDef pymon_forget_def = {
+    "forget", pymon_forget, METH_O, NULL
 };
 
 static inline int
-pymonitoring_compat_disable_in(PyObject *interpreter_dict,
-                               const pymonitoring_compat_event *event,
-                               int more)
+pymon_disable_in(PyObject *interpreter_dict, const pymon_event *event,
+                 int more)
 {
     int tools = -1;
-    PyObject *disabled = pymonitoring_compat_all_disabled(interpreter_dict);
+    PyObject *disabled = pymon_all_disabled(interpreter_dict);
     PyObject *id = PyLong_FromVoidPtr(event->codelike);
     PyObject *location = PyLong_FromUnsignedLongLong(
-        (unsigned long long)pymonitoring_compat_base_event(event->id) << 32
+        (unsigned long long)pymon_id(pymon_base_event(event->id)) << 32
         | (uint32_t)event->number);
     PyObject *entry = NULL;
     PyObject *value = NULL;
@@ -950,15 +1230,15 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
     if (disabled == NULL || id == NULL || location == NULL) {
         goto done;
     }
-    entry = pymonitoring_compat_get(disabled, id);
+    entry = pymon_get(disabled, id);
     /* An address may be used again. */
-    if (entry != NULL && pymonitoring_compat_referent(
-            PyTuple_GET_ITEM(entry, 0)) != event->codelike)
+    if (entry != NULL && pymon_referent(
+            PyTuple_GetItem(entry, 0)) != event->codelike)
     {
         Py_CLEAR(entry);
     }
     if (entry != NULL) {
-        value = pymonitoring_compat_get(PyTuple_GET_ITEM(entry, 1), location);
+        value = pymon_get(PyTuple_GetItem(entry, 1), location);
     }
     if (PyErr_Occurred()) {
         goto done;
@@ -968,17 +1248,17 @@ pymonitoring_compat_disable_in(PyObject *interpreter_dict,
         goto done;
     }
     tools |= more;
-    Py_XSETREF(value, PyLong_FromLong(tools));
+    Py_XDECREF(value);
+    value = PyLong_FromLong(tools);
     if (value == NULL) {
         tools = -1;
     }
     else if (entry != NULL) {
-        if (PyDict_SetItem(PyTuple_GET_ITEM(entry, 1), location, value) < 0) {
+        if (PyDict_SetItem(PyTuple_GetItem(entry, 1), location, value) < 0) {
             tools = -1;
         }
     }
-    else if ((callback = PyCFunction_New(&pymonitoring_compat_forget_def,
-                                         id)) == NULL
+    else if ((callback = PyCFunction_New(&pymon_forget_def, id)) == NULL
              || (ref = PyWeakref_NewRef(event->codelike, callback)) == NULL
              || (entry = Py_BuildValue("(O{OO})", ref, location,
                                        value)) == NULL
@@ -998,9 +1278,10 @@ done:
 }
 
 /* Disable the location of the event for more tools, none or more.  Return the
-   tools for which it is disabled; -1 on error. */
+   tools for which it is disabled; -1 on error: TypeError if the code-like
+   cannot be weakly referenced. */
 static inline int
-pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
+pymon_disable(const pymon_event *event, int more)
 {
     int tools;
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
@@ -1011,7 +1292,7 @@ pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 #ifdef Py_GIL_DISABLED
     Py_BEGIN_CRITICAL_SECTION(dict);
 #endif
-    tools = pymonitoring_compat_disable_in(dict, event, more);
+    tools = pymon_disable_in(dict, event, more);
 #ifdef Py_GIL_DISABLED
     Py_END_CRITICAL_SECTION();
 #endif
@@ -1023,29 +1304,28 @@ pymonitoring_compat_disable(const pymonitoring_compat_event *event, int more)
 /* Call the tools for an event whose arguments are good.  Called, and returns
    when there is no error, without an exception set. */
 static inline int
-pymonitoring_compat_dispatch(PyThreadState *tstate, PyMonitoringState *state,
-                             const pymonitoring_compat_event *event,
-                             uint8_t tools)
+pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
 {
-    int base = pymonitoring_compat_base_event(event->id);
-    if (PY_MONITORING_IS_INSTRUMENTED_EVENT(base)
-        && PYMONITORING_COMPAT_LOAD(&pymonitoring_compat_any_disabled))
-    {
-        int disabled = pymonitoring_compat_disable(event, 0);
+    if (PYMON_LOAD(&pymon_any_disabled)) {
+        int disabled = pymon_disable(event, 0);
         if (disabled < 0) {
             return -1;
         }
-        tools &= (uint8_t)~disabled;
+        tools &= ~disabled;
     }
     int disabling = tools
-        ? pymonitoring_compat_call_tools(tstate, event, tools) : 0;
+        ? pymon_call_tools(event, (uint8_t)tools) : 0;
     if (disabling <= 0) {
         return disabling;
     }
-    if (Py_TYPE(event->codelike)->tp_weaklistoffset != 0) {
-        PYMONITORING_COMPAT_STORE(&pymonitoring_compat_any_disabled, 1);
-        return pymonitoring_compat_disable(event, disabling) < 0 ? -1 : 0;
+    if (pymon_disable(event, disabling) >= 0) {
+        PYMON_STORE(&pymon_any_disabled, 1);
+        return 0;
     }
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return -1;
+    }
+    PyErr_Clear();
     /* For the state, until it is next written. */
 #ifdef Py_GIL_DISABLED
     (void)_Py_atomic_and_uint8(&state->active, (uint8_t)~disabling);
@@ -1056,23 +1336,36 @@ pymonitoring_compat_dispatch(PyThreadState *tstate, PyMonitoringState *state,
 }
 
 static inline int
-pymonitoring_compat_fire(PyMonitoringState *state,
-                         pymonitoring_compat_event *event)
+pymon_fire(PyMonitoringState *state, pymon_event *event)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(pymonitoring_compat_native(state, event))
-    PyThreadState *tstate = PyThreadState_Get();
-    if (tstate->tracing) {
+    int active = PYMON_LOAD(&state->active);
+    PYMON_IF_NATIVE(pymon_native(state, event))
+    if (pymon_is_paused()) {
         return 0;
     }
-    uint8_t tools = PYMONITORING_COMPAT_ACTIVE(state)
-                    & pymonitoring_compat_tools(tstate, event->id);
-    if (tools == 0) {
+    int tools = active ? active & pymon_tools(event->id) : 0;
+#ifdef Py_LIMITED_API
+    int others = active & ~tools;
+#else
+    int others = !pymon_has_local(event->codelike) ? 0
+        : PYMON_TOOL_MASK & ~tools;
+#endif
+    if (tools == 0 && others == 0) {
         return 0;
     }
     int err = -1;
     int is_exception = event->id == PY_MONITORING_EVENT_C_RAISE;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
+    int local = pymon_local_tools(event, others);
+    if (local < 0) {
+        goto done;
+    }
+    tools |= local;
+    if (tools == 0) {
+        err = 0;
+        goto done;
+    }
     if (event->offset < 0) {
         PyErr_Format(PyExc_ValueError,
                      "offset of %s event must be non-negative, not %d",
@@ -1092,20 +1385,20 @@ pymonitoring_compat_fire(PyMonitoringState *state,
         && !PyObject_TypeCheck(event->arg1,
                                (PyTypeObject *)PyExc_StopIteration))
     {
-        stop = event->arg1 = PyObject_CallOneArg(PyExc_StopIteration,
-                                                 event->arg1);
+        stop = event->arg1 = PyObject_CallFunctionObjArgs(
+            PyExc_StopIteration, event->arg1, NULL);
         if (stop == NULL) {
             goto done;
         }
     }
-    err = pymonitoring_compat_dispatch(tstate, state, event, tools);
+    err = pymon_dispatch(state, event, tools);
 done:
     Py_XDECREF(stop);
     if (err == 0) {
         PyErr_SetRaisedException(pending);
     }
     else {
-        pymonitoring_compat_chain(pending);
+        pymon_chain(pending);
     }
     return err;
 }
@@ -1114,229 +1407,302 @@ done:
 
 #ifdef Py_GIL_DISABLED
 /* Held while states and their version are written. */
-PYMONITORING_COMPAT_SHARED PyMutex pymonitoring_compat_mutex = {0};
+PYMON_SHARED PyMutex pymon_mutex = {0};
 #endif
 
 static inline int
-pymonitoring_compat_write_states(PyMonitoringState *state_array,
-                                 uint64_t *version, const uint8_t *event_types,
-                                 Py_ssize_t length)
+pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
+                   const uint8_t *event_types, Py_ssize_t length)
 {
-    uint64_t current;
-    uint8_t last = 0;
-    for (Py_ssize_t i = 0; i < length; i++) {
-        last = Py_MAX(last, event_types[i]);
+    int err = 0;
+    Py_ssize_t bad = 0;
+    while (bad < length && pymon_base_event(event_types[bad]) >= 0) {
+        bad++;
     }
-#ifdef Py_GIL_DISABLED
-    PyMutex_Lock(&pymonitoring_compat_mutex);
-#endif
-    int err = pymonitoring_compat_read(state_array, &current, event_types,
-                                       length);
-    int bad = last > PY_MONITORING_EVENT_C_RAISE && current != 0
-              && pymonitoring_compat_listens(PyThreadState_Get());
-    for (Py_ssize_t i = 0; bad && i < length; i++) {
-        PYMONITORING_COMPAT_STORE(&state_array[i].active, 0);
-    }
-#ifdef Py_GIL_DISABLED
-    _Py_atomic_store_uint64_release(version, bad ? 0 : current);
-    PyMutex_Unlock(&pymonitoring_compat_mutex);
+#if PYMON_TABLES
+    int status = pymon_check(0);
+    uint64_t current = status > PYMON_UNKNOWN ? pymon_version() : 0;
+    int reads = status == PYMON_GOOD;
+    err = status < 0 ? -1 : 0;
 #else
-    *version = bad ? 0 : current;
+    /* Read at once, as they mostly can be: the interpreter has no place for
+       C_RETURN and C_RAISE, and does not write as threads may read. */
+    PyMonitoringState found[32];
+    uint8_t types[32];
+    Py_ssize_t few = length <= (Py_ssize_t)sizeof(types) ? length : 0;
+    uint64_t current = 0;
+    int reads = 1;
+    for (Py_ssize_t i = 0; i < few; i++) {
+        int base = pymon_base_event(event_types[i]);
+        types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION
+                                      : base);
+    }
+    memset(found, 0, sizeof(found));
+#ifdef Py_GIL_DISABLED
+    PyMutex_Lock(&pymon_mutex);
 #endif
-    if (bad) {
-        PyObject *pending = PyErr_GetRaisedException();
-        Py_ssize_t i = 0;
-        while (event_types[i] <= PY_MONITORING_EVENT_C_RAISE) {
-            i++;
+    (void)pymon_enter(found, &current, types, few);
+    current |= 1;
+#endif
+    bad = bad < length && reads && pymon_listeners() != 0 ? bad : -1;
+#ifdef Py_LIMITED_API
+    /* Who listens to anything may have local events on any code object. */
+    int local = pymon_listeners();
+#else
+    const int local = 0;
+#endif
+    for (Py_ssize_t i = 0; i < length; i++) {
+        int tools = 0;
+        if (bad < 0 && reads) {
+#if PYMON_TABLES
+            tools = pymon_tools(event_types[i]);
+#else
+            tools = few == 0 ? pymon_tools(event_types[i])
+                : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
+                : found[i].active & PYMON_TOOL_MASK;
+#endif
+            if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
+                    pymon_base_event(event_types[i]))) {
+                tools |= local;
+            }
         }
+        PYMON_STORE(&state_array[i].active, (uint8_t)tools);
+        PYMON_STORE(&state_array[i].opaque, 0);
+    }
+    current = bad < 0 ? current : 0;
+#ifdef Py_GIL_DISABLED
+    _Py_atomic_store_uint64_release(version, current);
+    PyMutex_Unlock(&pymon_mutex);
+#else
+    *version = current;
+#endif
+    if (bad >= 0) {
+        PyObject *pending = PyErr_GetRaisedException();
         PyErr_Format(PyExc_ValueError,
-                     "event_types[%zd] is %d, which is no event type", i,
-                     event_types[i]);
-        pymonitoring_compat_chain(pending);
+                     "event_types[%zd] is %d, which is no event type", bad,
+                     event_types[bad]);
+        pymon_chain(pending);
         return -1;
     }
     return err;
 }
 
 static inline int
-pymonitoring_compat_EnterScope(PyMonitoringState *state_array,
-                               uint64_t *version, const uint8_t *event_types,
-                               Py_ssize_t length)
+pymon_EnterScope(PyMonitoringState *state_array, uint64_t *version,
+                 const uint8_t *event_types, Py_ssize_t length)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(
-        PyMonitoring_EnterScope(state_array, version, event_types, length))
+#ifdef Py_LIMITED_API
+    int sends = PyMonitoringCompat_SendsEvents();
+    if (sends && pymon_ids[0] == 0) {
+        PyObject *pending = PyErr_GetRaisedException();
+        sends = pymon_find_ids();
+        if (sends < 0) {
+            pymon_chain(pending);
+        }
+        else {
+            PyErr_SetRaisedException(pending);
+            sends = 1;
+        }
+    }
+    if (sends <= 0) {
+        memset(state_array, 0, (size_t)length * sizeof(*state_array));
+        *version = 0;
+        return sends;
+    }
+#endif
+    PYMON_IF_NATIVE(pymon_enter(state_array, version, event_types, length))
 #ifdef Py_GIL_DISABLED
     uint64_t entered = _Py_atomic_load_uint64_acquire(version);
 #else
     uint64_t entered = *version;
 #endif
-    return entered != 0 && entered == pymonitoring_compat_version()
-        ? 0 : pymonitoring_compat_write_states(state_array, version,
-                                               event_types, length);
+    return entered != 0 && entered == pymon_version()
+        ? 0 : pymon_write_states(state_array, version, event_types, length);
 }
 
 static inline int
-pymonitoring_compat_ExitScope(void)
+pymon_ExitScope(void)
 {
     return 0;
 }
 
 /* ------ The API: events ------ */
 
-#if PYMONITORING_COMPAT_TABLES
-#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE)
+#if PYMON_TABLES
+#  define PYMON_FUNCTIONS(PLAIN, VALUE)
 #else
-#  define PYMONITORING_COMPAT_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
+#  define PYMON_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
 #endif
 
 /* nargs: 2, and 3 where callbacks get the exception that is set. */
-#define PYMONITORING_COMPAT_FIRE(NAME, ID, NARGS) \
+#define PYMON_FIRE(NAME, ID, NARGS) \
     static inline int \
-    pymonitoring_compat_Fire ## NAME ## Event( \
+    pymon_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
             return 0; \
         } \
-        pymonitoring_compat_event event = { \
+        pymon_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
-            NULL, NULL PYMONITORING_COMPAT_FUNCTIONS( \
-                PyMonitoring_Fire ## NAME ## Event, NULL) \
+            NULL, NULL PYMON_FUNCTIONS( \
+                _PyMonitoring_Fire ## NAME ## Event, NULL) \
         }; \
-        return pymonitoring_compat_fire(state, &event); \
+        return pymon_fire(state, &event); \
     }
 
-#define PYMONITORING_COMPAT_FIRE_VALUE(NAME, ID, VALUE) \
+#define PYMON_FIRE_VALUE(NAME, ID, VALUE) \
+    PYMON_FIRE_BY(NAME, ID, VALUE, _PyMonitoring_Fire ## NAME ## Event)
+#define PYMON_FIRE_BY(NAME, ID, VALUE, FUNCTION) \
     static inline int \
-    pymonitoring_compat_Fire ## NAME ## Event( \
+    pymon_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset, \
         PyObject *VALUE) \
     { \
-        if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
             return 0; \
         } \
-        pymonitoring_compat_event event = { \
+        pymon_event event = { \
             PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
-            VALUE, NULL PYMONITORING_COMPAT_FUNCTIONS( \
-                NULL, PyMonitoring_Fire ## NAME ## Event) \
+            VALUE, NULL PYMON_FUNCTIONS(NULL, FUNCTION) \
         }; \
-        return pymonitoring_compat_fire(state, &event); \
+        return pymon_fire(state, &event); \
     }
 
-PYMONITORING_COMPAT_FIRE(PyStart, PY_START, 2)
-PYMONITORING_COMPAT_FIRE(PyResume, PY_RESUME, 2)
-PYMONITORING_COMPAT_FIRE_VALUE(PyReturn, PY_RETURN, retval)
-PYMONITORING_COMPAT_FIRE_VALUE(PyYield, PY_YIELD, retval)
-PYMONITORING_COMPAT_FIRE_VALUE(Jump, JUMP, target_offset)
-#if PY_VERSION_HEX >= 0x030E0000
-PYMONITORING_COMPAT_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
-PYMONITORING_COMPAT_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
-#  define pymonitoring_compat_FireBranchEvent \
-    pymonitoring_compat_FireBranchRightEvent
+PYMON_FIRE(PyStart, PY_START, 2)
+PYMON_FIRE(PyResume, PY_RESUME, 2)
+PYMON_FIRE_VALUE(PyReturn, PY_RETURN, retval)
+PYMON_FIRE_VALUE(PyYield, PY_YIELD, retval)
+PYMON_FIRE_VALUE(Jump, JUMP, target_offset)
+#ifdef Py_LIMITED_API
+PYMON_FIRE_BY(BranchLeft, BRANCH_LEFT, target_offset,
+              &_PyMonitoring_FireBranchLeftEvent != NULL
+              ? _PyMonitoring_FireBranchLeftEvent
+              : _PyMonitoring_FireBranchEvent)
+PYMON_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
+              &_PyMonitoring_FireBranchRightEvent != NULL
+              ? _PyMonitoring_FireBranchRightEvent
+              : _PyMonitoring_FireBranchEvent)
+#  define pymon_FireBranchEvent pymon_FireBranchRightEvent
+#elif PY_VERSION_HEX >= 0x030E0000
+PYMON_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
+PYMON_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
+#  define pymon_FireBranchEvent pymon_FireBranchRightEvent
 #else
-PYMONITORING_COMPAT_FIRE_VALUE(Branch, BRANCH, target_offset)
-#  define pymonitoring_compat_FireBranchLeftEvent \
-    pymonitoring_compat_FireBranchEvent
-#  define pymonitoring_compat_FireBranchRightEvent \
-    pymonitoring_compat_FireBranchEvent
+PYMON_FIRE_VALUE(Branch, BRANCH, target_offset)
+#  define pymon_FireBranchLeftEvent pymon_FireBranchEvent
+#  define pymon_FireBranchRightEvent pymon_FireBranchEvent
 #endif
-PYMONITORING_COMPAT_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
-PYMONITORING_COMPAT_FIRE(PyThrow, PY_THROW, 3)
-PYMONITORING_COMPAT_FIRE(Raise, RAISE, 3)
-PYMONITORING_COMPAT_FIRE(Reraise, RERAISE, 3)
-PYMONITORING_COMPAT_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
-PYMONITORING_COMPAT_FIRE(PyUnwind, PY_UNWIND, 3)
+PYMON_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
+PYMON_FIRE(PyThrow, PY_THROW, 3)
+PYMON_FIRE(Raise, RAISE, 3)
+PYMON_FIRE(Reraise, RERAISE, 3)
+PYMON_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
+PYMON_FIRE(PyUnwind, PY_UNWIND, 3)
 
 static inline int
-pymonitoring_compat_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
-                                  int32_t offset, int lineno)
+pymon_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
+                    int32_t offset, int lineno)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
+    if (!PYMON_ACTIVE(state, codelike)) {
         return 0;
     }
-    pymonitoring_compat_event event = {
+    pymon_event event = {
         PY_MONITORING_EVENT_LINE, "LINE", codelike, offset, lineno, 2, NULL,
-        NULL PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL)
+        NULL PYMON_FUNCTIONS(NULL, NULL)
     };
-    return pymonitoring_compat_fire(state, &event);
+    return pymon_fire(state, &event);
 }
 
-/* The body of a function for CALL, C_RETURN or C_RAISE. */
-#define PYMONITORING_COMPAT_FIRE_CALL(ID, CALLABLE, ARG0, NATIVE) \
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) { \
-        return 0; \
-    } \
-    PYMONITORING_COMPAT_IF_NATIVE(NATIVE) \
-    pymonitoring_compat_event event = { \
-        PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
-        CALLABLE, ARG0 PYMONITORING_COMPAT_FUNCTIONS(NULL, NULL) \
-    }; \
-    return pymonitoring_compat_fire(state, &event);
+#define PYMON_FIRE_CALL(NAME, ID) \
+    static inline int \
+    pymon_Fire ## NAME ## Event( \
+        PyMonitoringState *state, PyObject *codelike, int32_t offset, \
+        PyObject *callable, PyObject *arg0) \
+    { \
+        if (!PYMON_ACTIVE(state, codelike)) { \
+            return 0; \
+        } \
+        PYMON_IF_NATIVE(_PyMonitoring_Fire ## NAME ## Event( \
+            state, codelike, offset, callable, arg0)) \
+        pymon_event event = { \
+            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
+            callable, arg0 PYMON_FUNCTIONS(NULL, NULL) \
+        }; \
+        return pymon_fire(state, &event); \
+    }
+
+PYMON_FIRE_CALL(Call, CALL)
+PYMON_FIRE_CALL(CallReturn, C_RETURN)
+PYMON_FIRE_CALL(CallRaise, C_RAISE)
 
 static inline int
-pymonitoring_compat_FireCallEvent(PyMonitoringState *state, PyObject *codelike,
-                                  int32_t offset, PyObject *callable,
-                                  PyObject *arg0)
-{
-    PYMONITORING_COMPAT_FIRE_CALL(
-        CALL, callable, arg0,
-        PyMonitoring_FireCallEvent(state, codelike, offset, callable, arg0))
-}
-
-static inline int
-pymonitoring_compat_FireCallReturnEvent(PyMonitoringState *state,
-                                        PyObject *codelike, int32_t offset,
-                                        PyObject *callable, PyObject *arg0)
-{
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RETURN, callable, arg0,
-        _PyMonitoring_FireCallReturnEvent(state, codelike, offset, callable,
-                                          arg0))
-}
-
-static inline int
-pymonitoring_compat_FireCallRaiseEvent(PyMonitoringState *state,
-                                       PyObject *codelike, int32_t offset,
-                                       PyObject *callable, PyObject *arg0)
-{
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RAISE, callable, arg0,
-        _PyMonitoring_FireCallRaiseEvent(state, codelike, offset, callable,
-                                         arg0))
-}
-
-static inline int
-pymonitoring_compat_FireCReturnEvent(PyMonitoringState *state,
-                                     PyObject *codelike, int32_t offset,
-                                     PyObject *retval)
+pymon_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
+                       int32_t offset, PyObject *retval)
 {
     (void)retval;
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RETURN, NULL, NULL,
-        PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_FireCReturnEvent(state, codelike, offset, retval))
+    return pymon_FireCallReturnEvent(state, codelike, offset, NULL, NULL);
 }
 
 static inline int
-pymonitoring_compat_FireCRaiseEvent(PyMonitoringState *state,
-                                    PyObject *codelike, int32_t offset)
+pymon_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
+                      int32_t offset)
 {
-    PYMONITORING_COMPAT_FIRE_CALL(
-        C_RAISE, NULL, NULL,
-        PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_FireCRaiseEvent(state, codelike, offset))
+    return pymon_FireCallRaiseEvent(state, codelike, offset, NULL, NULL);
+}
+
+#ifdef Py_LIMITED_API
+/* A type that the module types names. */
+static inline PyObject *
+pymon_type(const char *name)
+{
+    PyObject *module = PyImport_ImportModule("types");
+    PyObject *type = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return type;
+}
+#endif
+
+/* Is it a Python function, or a bound method of one?  -1 on error. */
+static inline int
+pymon_is_function(PyObject *callable)
+{
+#ifdef Py_LIMITED_API
+    PyObject *function_type = pymon_type("FunctionType");
+    PyObject *method_type = pymon_type("MethodType");
+    int found = function_type != NULL && method_type != NULL ? 0 : -1;
+    if (found == 0) {
+        PyObject *type = (PyObject *)Py_TYPE(callable);
+        PyObject *function = type != method_type ? Py_NewRef(callable)
+            : PyObject_GetAttrString(callable, "__func__");
+        found = function == NULL ? -1
+            : (PyObject *)Py_TYPE(function) == function_type;
+        Py_XDECREF(function);
+    }
+    Py_XDECREF(function_type);
+    Py_XDECREF(method_type);
+    return found;
+#else
+    return PyFunction_Check(PyMethod_Check(callable)
+                            ? PyMethod_GET_FUNCTION(callable) : callable);
+#endif
 }
 
 static inline PyObject *
-pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
-                               PyMonitoringState *c_return_state,
-                               PyMonitoringState *c_raise_state,
-                               PyObject *codelike, int32_t offset,
-                               PyObject *callable, PyObject *const *args,
-                               size_t nargsf, PyObject *kwnames)
+pymon_Vectorcall(PyMonitoringState *call_state,
+                 PyMonitoringState *c_return_state,
+                 PyMonitoringState *c_raise_state, PyObject *codelike,
+                 int32_t offset, PyObject *callable, PyObject *const *args,
+                 size_t nargsf, PyObject *kwnames)
 {
-    if (!PYMONITORING_COMPAT_ACTIVE(call_state)) {
+    if (!PYMON_ACTIVE(call_state, codelike)) {
         return PyObject_Vectorcall(callable, args, nargsf, kwnames);
     }
-    PYMONITORING_COMPAT_IF_NATIVE(
+    PYMON_IF_NATIVE(
         _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
                                  codelike, offset, callable, args, nargsf,
                                  kwnames))
@@ -1345,28 +1711,27 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
         arg0 = args[0];
     }
     else {
-        arg0 = pymonitoring_compat_attribute("MISSING");
+        arg0 = pymon_attribute("MISSING");
         if (arg0 == NULL) {
             return NULL;
         }
         Py_DECREF(arg0);            /* immortal */
     }
-    if (pymonitoring_compat_FireCallEvent(call_state, codelike, offset,
-                                          callable, arg0) < 0)
-    {
+    int is_function = pymon_is_function(callable);
+    if (is_function < 0
+        || pymon_FireCallEvent(call_state, codelike, offset, callable,
+                               arg0) < 0) {
         return NULL;
     }
     PyObject *result = PyObject_Vectorcall(callable, args, nargsf, kwnames);
-    PyObject *function = PyMethod_Check(callable)
-                         ? PyMethod_GET_FUNCTION(callable) : callable;
-    if (PyFunction_Check(function)) {
+    if (is_function) {
         return result;
     }
     if (result == NULL) {
-        (void)pymonitoring_compat_FireCallRaiseEvent(
+        (void)pymon_FireCallRaiseEvent(
             c_raise_state, codelike, offset, callable, arg0);
     }
-    else if (pymonitoring_compat_FireCallReturnEvent(
+    else if (pymon_FireCallReturnEvent(
         c_return_state, codelike, offset, callable, arg0) < 0)
     {
         Py_CLEAR(result);
@@ -1376,46 +1741,505 @@ pymonitoring_compat_Vectorcall(PyMonitoringState *call_state,
 
 /* Only the series has frames of foreign code. */
 static inline int
-pymonitoring_compat_SetFrameNamespaces(PyMonitoringState *state,
-                                       PyObject *codelike, PyObject *globals,
-                                       PyObject *locals)
+pymon_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
+                         PyObject *globals, PyObject *locals)
 {
+    (void)state;
     (void)codelike;
     (void)globals;
     (void)locals;
-    if (!PYMONITORING_COMPAT_ACTIVE(state)) {
-        return 0;
-    }
-    PYMONITORING_COMPAT_IF_NATIVE(
-        _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
+    PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
+        : _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
     return 0;
 }
 
-/* The code object for a traceback entry, a new reference. */
-static inline PyObject *
-pymonitoring_compat_code(PyObject *codelike, int lineno)
+/* ------ The API: code objects made of locations ------ */
+
+static inline const char *
+pymon_find_problem(const PyCodeLocation *at)
 {
-    if (PyCode_Check(codelike)) {
-        return Py_NewRef(codelike);
+    int end_lineno = at->end_lineno < 0 ? at->lineno : at->end_lineno;
+    if (at->lineno < -1 || at->lineno == 0) {
+        return "lineno must be positive, or -1";
     }
-    PyObject *filename = PyObject_GetAttrString(codelike, "co_filename");
-    PyObject *name = PyObject_GetAttrString(codelike, "co_name");
-    const char *utf8_filename = filename == NULL
-                                ? NULL : PyUnicode_AsUTF8(filename);
-    const char *utf8_name = name == NULL ? NULL : PyUnicode_AsUTF8(name);
-    PyObject *code = utf8_filename == NULL || utf8_name == NULL ? NULL
-        : (PyObject *)PyCode_NewEmpty(utf8_filename, utf8_name, lineno);
-    Py_XDECREF(name);
-    Py_XDECREF(filename);
+    if (at->end_lineno < -1 || at->end_lineno == 0) {
+        return "end_lineno must be positive, or -1";
+    }
+    if (at->col_offset < -1 || at->end_col_offset < -1) {
+        return "col_offset and end_col_offset must not be negative, or be -1";
+    }
+    if (at->lineno < 0 && (end_lineno & at->col_offset & at->end_col_offset)
+                          != -1)
+    {
+        return "without lineno, all must be -1";
+    }
+    if (end_lineno < at->lineno) {
+        return "end_lineno is before lineno";
+    }
+    return end_lineno == at->lineno && at->end_col_offset >= 0
+           && at->end_col_offset < at->col_offset
+        ? "end_col_offset is before col_offset" : NULL;
+}
+
+static inline uint8_t *
+pymon_write_number(uint8_t *end, unsigned int number)
+{
+    for (; number >= 64; number >>= 6) {
+        *end++ = (uint8_t)(64 | (number & 63));
+    }
+    *end++ = (uint8_t)number;
+    return end;
+}
+
+/* Write an entry of a location table for some code units, at most 8.  It is a
+   byte of the kind and the number of units, and numbers. */
+#define PYMON_ENTRY_SIZE (1 + 4 * 6)
+
+static inline uint8_t *
+pymon_write_entry(uint8_t *end, const PyCodeLocation *at, int units,
+                  int *last_line)
+{
+    uint8_t *start = end++;
+    int delta = at->lineno - *last_line;
+    int lines = at->end_lineno < 0 ? 0 : at->end_lineno - at->lineno;
+    int column = at->col_offset;
+    int end_column = at->end_col_offset;
+    int has_columns = lines == 0 && column >= 0 && end_column >= 0;
+    int kind;
+    if (at->lineno < 0) {
+        kind = 15;
+    }
+    else if (has_columns && delta == 0 && column < 80
+             && end_column - column < 16)
+    {
+        kind = column / 8;
+        *end++ = (uint8_t)(column % 8 << 4 | (end_column - column));
+    }
+    else if (has_columns && delta >= 0 && delta < 3 && end_column < 128) {
+        kind = 10 + delta;
+        *end++ = (uint8_t)column;
+        *end++ = (uint8_t)end_column;
+    }
+    else {
+        end = pymon_write_number(
+            end, delta < 0 ? (0u - (unsigned int)delta) << 1 | 1
+                           : (unsigned int)delta << 1);
+        kind = lines == 0 && column < 0 && end_column < 0 ? 13 : 14;
+        if (kind == 14) {
+            end = pymon_write_number(end, (unsigned int)lines);
+            end = pymon_write_number(end, (unsigned int)column + 1);
+            end = pymon_write_number(end, (unsigned int)end_column + 1);
+        }
+    }
+    if (at->lineno > 0) {
+        *last_line = at->lineno;
+    }
+    *start = (uint8_t)(128 | kind << 3 | (units - 1));
+    return end;
+}
+
+/* The table for code units at these locations, and some more at none. */
+static inline PyObject *
+pymon_new_table(const PyCodeLocation *locations, Py_ssize_t num_locations,
+                Py_ssize_t more, int line)
+{
+    static const PyCodeLocation unknown = {-1, -1, -1, -1};
+    uint8_t *table = (size_t)(num_locations + more)
+                     > (size_t)-1 / PYMON_ENTRY_SIZE ? NULL
+        : (uint8_t *)PyMem_Malloc((size_t)(num_locations + more)
+                                  * PYMON_ENTRY_SIZE);
+    if (table == NULL) {
+        return PyErr_NoMemory();
+    }
+    uint8_t *end = table;
+    for (Py_ssize_t i = 0; i < num_locations; i++) {
+        end = pymon_write_entry(end, &locations[i], 1, &line);
+    }
+    for (; more > 0; more--) {
+        end = pymon_write_entry(end, &unknown, 1, &line);
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)table,
+                                                end - table);
+    PyMem_Free(table);
+    return bytes;
+}
+
+/* The opcodes of RESUME, NOP, what loads AssertionError and RAISE_VARARGS,
+   from the lowest byte on; 0 while they are not known, 1 if the interpreter
+   lacks one, or reads location tables in another way.  Who finds out again
+   finds the same. */
+PYMON_SHARED uint32_t pymon_opcodes = 0;
+
+/* 0 on error. */
+static inline uint32_t
+pymon_find_opcodes(void)
+{
+    /* The number 0 of LOAD_COMMON_CONSTANT is AssertionError. */
+    const char *const names[] = {
+        "RAISE_VARARGS", Py_Version < 0x030E0000 ? "LOAD_ASSERTION_ERROR"
+                                                 : "LOAD_COMMON_CONSTANT",
+        "NOP", "RESUME",
+    };
+    PyObject *module = PyImport_ImportModule("opcode");
+    PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
+    uint32_t opcodes = 0;
+    for (int i = 0; map != NULL && i < 4; i++) {
+        PyObject *opcode = PyMapping_GetItemString(map, names[i]);
+        long number = opcode == NULL ? -1 : PyLong_AsLong(opcode);
+        Py_XDECREF(opcode);
+        if (number < 0) {
+            opcodes = PyErr_ExceptionMatches(PyExc_KeyError);
+            if (opcodes != 0) {
+                PyErr_Clear();
+            }
+            break;
+        }
+        opcodes = opcodes << 8 | (uint32_t)number;
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(map);
+    return opcodes;
+}
+
+/* Read four numbers of a tuple, None as -1; -1 if they are no location, with
+   an exception set or not. */
+static inline int
+pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
+{
+    int *const numbers[] = {&location->lineno, &location->end_lineno,
+                            &location->col_offset, &location->end_col_offset};
+    if (!PyTuple_Check(row) || PyTuple_Size(row) != first + 4) {
+        return -1;
+    }
+    for (int i = 0; i < 4; i++) {
+        PyObject *item = PyTuple_GetItem(row, first + i);
+        *numbers[i] = item == Py_None ? -1 : (int)PyLong_AsLong(item);
+    }
+    return PyErr_Occurred() || pymon_find_problem(location) != NULL ? -1 : 0;
+}
+
+/* Code that raises AssertionError if it runs: RESUME and NOPs that have the
+   locations, two instructions that have none. */
+static inline PyObject *
+pymon_make_code(uint32_t opcodes, PyObject *filename, PyObject *name,
+                PyObject *qualname, int firstlineno,
+                const PyCodeLocation *locations, Py_ssize_t num_locations)
+{
+    PyObject *code = NULL;
+    /* From 3.15 on the unit after RESUME belongs to it. */
+    Py_ssize_t units = num_locations + (num_locations == 0 ? 3 : 2)
+        + (num_locations < 2 && Py_Version >= 0x030F0000);
+    Py_ssize_t more = units - num_locations;
+    PyObject *table = pymon_new_table(locations, num_locations,
+                                      more, firstlineno);
+    PyObject *bytecode = table == NULL ? NULL
+        : PyBytes_FromStringAndSize(NULL, 2 * units);
+#ifdef Py_LIMITED_API
+    PyObject *sample = bytecode == NULL ? NULL
+        : Py_CompileString("0", "", Py_eval_input);
+    PyObject *type = sample ? (PyObject *)Py_TYPE(sample) : NULL;
+#else
+    PyObject *sample = NULL;
+    PyObject *type = (PyObject *)&PyCode_Type;
+#endif
+    if (bytecode != NULL && type != NULL) {
+        char *unit = PyBytes_AsString(bytecode);
+        for (Py_ssize_t i = 0; i < units; i++, unit += 2) {
+            unit[0] = (char)(opcodes >> (i == 0 ? 0 : i < units - 2 ? 8
+                                         : i < units - 1 ? 16 : 24) & 255);
+            unit[1] = i == units - 1;
+        }
+        code = PyObject_CallFunction(
+            type, "iiiiiiO()()()OOOiOy()()", 0, 0, 0, 0, 1, 0, bytecode,
+            filename, name, qualname, firstlineno, table, "");
+    }
+    Py_XDECREF(sample);
+    Py_XDECREF(bytecode);
+    Py_XDECREF(table);
     return code;
 }
 
+/* Does the interpreter read all kinds of entries as they are meant?  -1 on
+   error. */
 static inline int
-pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
-                                 int lineno)
+pymon_check_opcodes(uint32_t opcodes)
 {
-    PYMONITORING_COMPAT_IF_NATIVE(
-        _PyMonitoring_AddTraceback(codelike, offset, lineno))
+    static const PyCodeLocation sample[] = {
+        {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
+        {8, 8, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
+    };
+    enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
+    PyObject *name = PyUnicode_FromString("");
+    PyObject *code = name == NULL ? NULL
+        : pymon_make_code(opcodes, name, name, name, 1, sample, NUMBER);
+    PyObject *positions = code == NULL ? NULL
+        : PyObject_CallMethod(code, "co_positions", NULL);
+    PyObject *list = positions ? PySequence_List(positions) : NULL;
+    int good = list != NULL && PyList_Size(list) == NUMBER + 2;
+    for (int i = 0; good && i < NUMBER; i++) {
+        PyCodeLocation found;
+        good = pymon_read_row(PyList_GetItem(list, i), 0, &found) == 0
+            && found.lineno == sample[i].lineno
+            /* python -X no_debug_ranges leaves the line alone. */
+            && (memcmp(&found, &sample[i], sizeof(found)) == 0
+                || (found.col_offset & found.end_col_offset) == -1);
+    }
+    /* What has another shape is no error. */
+    if (!good && PyErr_Occurred()
+        && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        good = -1;
+    }
+    else {
+        PyErr_Clear();
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(code);
+    Py_XDECREF(positions);
+    Py_XDECREF(list);
+    return good;
+}
+
+/* The code object of the one function in a source, with other names, and if
+   table is not NULL that. */
+static inline PyObject *
+pymon_rename(const char *source, PyObject *filename, PyObject *name,
+             PyObject *qualname, int firstlineno, PyObject *table)
+{
+    PyObject *module = Py_CompileString(source, "", Py_file_input);
+    PyObject *consts = module ? PyObject_GetAttrString(module, "co_consts")
+                              : NULL;
+    PyObject *replace = consts ? PyObject_GetAttrString(
+        PyTuple_GetItem(consts, 0), "replace") : NULL;
+    PyObject *args = PyTuple_New(0);
+    PyObject *kwargs = Py_BuildValue(
+        "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
+        qualname, "co_firstlineno", firstlineno);
+    PyObject *renamed = NULL;
+    if (replace != NULL && args != NULL && kwargs != NULL && (table == NULL
+            || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
+    {
+        renamed = PyObject_Call(replace, args, kwargs);
+    }
+    Py_XDECREF(module);
+    Py_XDECREF(consts);
+    Py_XDECREF(replace);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return renamed;
+}
+
+static inline PyObject *
+pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
+                       int firstlineno, const PyCodeLocation *locations,
+                       Py_ssize_t num_locations)
+{
+    PYMON_IF_NATIVE(
+        PyCode_NewWithLocations(filename, name, qualname, firstlineno,
+                                locations, num_locations))
+    static const char *const whats[] = {"filename", "name", "qualname"};
+    const Py_ssize_t maximum = INT_MAX / 2 - 3;
+    qualname = qualname ? qualname : name;
+    PyObject *const names[] = {filename, name, qualname};
+    for (int i = 0; i < 3; i++) {
+        if (names[i] == NULL || !PyUnicode_CheckExact(names[i])) {
+            PyObject *type = names[i] ? PyType_GetName(Py_TYPE(names[i]))
+                                      : PyUnicode_FromString("NULL");
+            if (type != NULL) {
+                PyErr_Format(PyExc_TypeError, "%s must be str, not %U",
+                             whats[i], type);
+                Py_DECREF(type);
+            }
+            return NULL;
+        }
+    }
+    const char *problem =
+        firstlineno < 0 ? "firstlineno must not be negative"
+        : num_locations < 0 ? "num_locations must not be negative"
+        : locations == NULL && num_locations > 0 && num_locations <= maximum
+        ? "locations must not be NULL" : NULL;
+    if (problem != NULL) {
+        PyErr_SetString(PyExc_ValueError, problem);
+        return NULL;
+    }
+    if (num_locations > maximum) {
+        PyErr_Format(PyExc_OverflowError,
+                     "%zd locations are too many, %zd are possible",
+                     num_locations, maximum);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < num_locations; i++) {
+        problem = pymon_find_problem(&locations[i]);
+        if (problem != NULL) {
+            PyErr_Format(PyExc_ValueError, "location %zd: %s", i, problem);
+            return NULL;
+        }
+    }
+#ifdef Py_GIL_DISABLED
+    uint32_t opcodes =
+        _Py_atomic_load_uint32_relaxed(&pymon_opcodes);
+#else
+    uint32_t opcodes = pymon_opcodes;
+#endif
+    if (opcodes == 0) {
+        opcodes = pymon_find_opcodes();
+        int good = opcodes > 1 ? pymon_check_opcodes(opcodes)
+                               : (int)opcodes - 1;
+        if (good < 0) {
+            return NULL;
+        }
+        opcodes = good ? opcodes : 1;
+#ifdef Py_GIL_DISABLED
+        _Py_atomic_store_uint32_relaxed(&pymon_opcodes, opcodes);
+#else
+        pymon_opcodes = opcodes;
+#endif
+    }
+    if (opcodes != 1) {
+        return pymon_make_code(opcodes, filename, name, qualname, firstlineno,
+                               locations, num_locations);
+    }
+    return pymon_rename("def f(): raise AssertionError", filename, name,
+                        qualname, firstlineno, NULL);
+}
+
+/* ------ The API: tracebacks ------ */
+
+/* An attribute that is a string, as exact str. */
+static inline PyObject *
+pymon_string(PyObject *codelike, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(codelike, name);
+    PyObject *string = value ? PyUnicode_FromObject(value) : NULL;
+    Py_XDECREF(value);
+    return string;
+}
+
+/* The file that an offset in a code-like means, a new reference, and the
+   location, of which what cannot be known is -1. */
+static inline PyObject *
+pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
+{
+    static const PyCodeLocation unknown = {-1, -1, -1, -1};
+    PyObject *filename = NULL;
+    PyObject *row = NULL;
+    PyObject *iterator = NULL;
+    PyObject *method = PyObject_GetAttrString(codelike, "co_location");
+    int first = method != NULL;
+    if (method != NULL) {
+        row = PyObject_CallFunction(method, "i", (int)offset);
+    }
+    else {
+        PyErr_Clear();
+        PyObject *positions = PyObject_CallMethod(codelike, "co_positions",
+                                                  NULL);
+        iterator = positions ? PyObject_GetIter(positions) : NULL;
+        Py_XDECREF(positions);
+        row = iterator ? PyIter_Next(iterator) : NULL;
+        for (int32_t i = offset / 2; row != NULL && i > 0; i--) {
+            Py_DECREF(row);
+            row = PyIter_Next(iterator);
+        }
+    }
+    if (row == NULL || offset < 0 || offset % 2 != 0
+        || pymon_read_row(row, first, location) < 0) {
+        *location = unknown;
+    }
+    else if (first) {
+        filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
+    }
+    PyErr_Clear();
+    Py_XDECREF(method);
+    Py_XDECREF(iterator);
+    Py_XDECREF(row);
+    return filename ? filename : pymon_string(codelike, "co_filename");
+}
+
+/* A frame that shows a code-like at one location.  Its code is made of that,
+   and if *lineno is 0, that is set. */
+static inline PyObject *
+pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
+{
+    /* A frame that is new is at one of the first units. */
+    PyCodeLocation locations[4];
+    PyObject *frame = NULL;
+    PyObject *code = NULL;
+    PyObject *globals = PyDict_New();
+#ifndef Py_LIMITED_API
+    if (PyCode_Check(codelike)) {
+        int in_code = offset >= 0
+            && offset / 2 < Py_SIZE((PyVarObject *)codelike);
+        int line = !in_code ? -1
+            : PyCode_Addr2Line((PyCodeObject *)codelike, offset);
+        if (*lineno == 0) {
+            *lineno = line > 0 ? line
+                               : ((PyCodeObject *)codelike)->co_firstlineno;
+        }
+        *lasti = line == *lineno ? (int)offset : -1;
+        code = Py_NewRef(codelike);
+    }
+#endif
+    if (code == NULL) {
+        PyCodeLocation location;
+        PyObject *filename = pymon_locate(codelike, offset, &location);
+        PyObject *name = pymon_string(codelike, "co_name");
+        if (*lineno == 0 && location.lineno > 0) {
+            *lineno = location.lineno;
+        }
+        if (*lineno == 0) {
+            PyObject *first = PyObject_GetAttrString(codelike,
+                                                     "co_firstlineno");
+            *lineno = first ? (int)PyLong_AsLong(first) : 0;
+            Py_XDECREF(first);
+        }
+        *lasti = location.lineno == *lineno ? 0 : -1;
+        if (*lasti < 0) {
+            location.lineno = location.end_lineno = *lineno;
+            location.col_offset = location.end_col_offset = -1;
+        }
+        for (int i = 0; i < 4; i++) {
+            locations[i] = location;
+        }
+        if (filename != NULL && name != NULL && !PyErr_Occurred()) {
+#ifdef Py_LIMITED_API
+            PyObject *table = pymon_new_table(locations, 4, 64, *lineno);
+            code = table == NULL ? NULL
+                : pymon_rename("def f(): yield", filename, name, name, *lineno,
+                               table);
+            Py_XDECREF(table);
+#else
+            code = pymon_NewWithLocations(
+                filename, name, NULL, *lineno, locations, 4);
+#endif
+        }
+        Py_XDECREF(filename);
+        Py_XDECREF(name);
+    }
+    if (code != NULL && globals != NULL) {
+#ifdef Py_LIMITED_API
+        /* A generator has a frame before it runs. */
+        PyObject *type = pymon_type("FunctionType");
+        PyObject *function = type ? PyObject_CallFunctionObjArgs(
+            type, code, globals, NULL) : NULL;
+        PyObject *generator = function ? PyObject_CallNoArgs(function) : NULL;
+        frame = generator ? PyObject_GetAttrString(generator, "gi_frame")
+                          : NULL;
+        Py_XDECREF(type);
+        Py_XDECREF(function);
+        Py_XDECREF(generator);
+#else
+        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
+                                        (PyCodeObject *)code, globals, NULL);
+#endif
+    }
+    Py_XDECREF(code);
+    Py_XDECREF(globals);
+    return frame;
+}
+
+static inline int
+pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
+{
+    PYMON_IF_NATIVE(_PyMonitoring_AddTraceback(codelike, offset, lineno))
     PyObject *exc = PyErr_GetRaisedException();
     if (exc == NULL) {
         PyErr_SetString(PyExc_SystemError, "PyMonitoring_AddTraceback() needs "
@@ -1423,27 +2247,18 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
         return -1;
     }
     PyObject *next = PyException_GetTraceback(exc);
-    PyObject *code = pymonitoring_compat_code(codelike, lineno);
-    PyObject *globals = PyDict_New();
     PyObject *frame = NULL, *traceback = NULL;
-    if (code != NULL && globals != NULL) {
-        frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
-                                        (PyCodeObject *)code, globals, NULL);
+    pymon_pause pause;
+    int lasti = -1;
+    /* What the code-like does when asked is not the program's. */
+    if (pymon_stop(&pause) == 0) {
+        frame = pymon_make_frame(codelike, offset, &lineno, &lasti);
+        pymon_resume(&pause);
     }
     if (frame != NULL) {
-        int line = -1;
-        if (code == codelike && offset >= 0
-            && offset / 2 < Py_SIZE((PyVarObject *)code))
-        {
-            line = PyCode_Addr2Line((PyCodeObject *)code, offset);
-        }
-        if (lineno == 0) {
-            lineno = line > 0 ? line
-                              : ((PyCodeObject *)code)->co_firstlineno;
-        }
         traceback = PyObject_CallFunction(
             (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
-            frame, line == lineno ? (int)offset : -1, lineno);
+            frame, lasti, lineno);
     }
     if (traceback != NULL) {
         (void)PyException_SetTraceback(exc, traceback);
@@ -1453,50 +2268,45 @@ pymonitoring_compat_AddTraceback(PyObject *codelike, int32_t offset,
     int result = traceback != NULL ? 0 : -1;
     Py_XDECREF(traceback);
     Py_XDECREF(frame);
-    Py_XDECREF(globals);
-    Py_XDECREF(code);
     Py_XDECREF(next);
     return result;
 }
 
 /* The native functions of these names, where there are any, are called above
    here. */
-#define PyMonitoring_EnterScope pymonitoring_compat_EnterScope
-#define PyMonitoring_ExitScope pymonitoring_compat_ExitScope
-#define PyMonitoring_FirePyStartEvent pymonitoring_compat_FirePyStartEvent
-#define PyMonitoring_FirePyResumeEvent pymonitoring_compat_FirePyResumeEvent
-#define PyMonitoring_FirePyReturnEvent pymonitoring_compat_FirePyReturnEvent
-#define PyMonitoring_FirePyYieldEvent pymonitoring_compat_FirePyYieldEvent
-#define PyMonitoring_FireCallEvent pymonitoring_compat_FireCallEvent
-#define PyMonitoring_FireLineEvent pymonitoring_compat_FireLineEvent
-#define PyMonitoring_FireJumpEvent pymonitoring_compat_FireJumpEvent
-#define PyMonitoring_FireBranchEvent pymonitoring_compat_FireBranchEvent
-#define PyMonitoring_FireBranchLeftEvent \
-    pymonitoring_compat_FireBranchLeftEvent
-#define PyMonitoring_FireBranchRightEvent \
-    pymonitoring_compat_FireBranchRightEvent
-#define PyMonitoring_FireCallReturnEvent \
-    pymonitoring_compat_FireCallReturnEvent
-#define PyMonitoring_FireCallRaiseEvent pymonitoring_compat_FireCallRaiseEvent
-#define PyMonitoring_FireCReturnEvent pymonitoring_compat_FireCReturnEvent
-#define PyMonitoring_FireCRaiseEvent pymonitoring_compat_FireCRaiseEvent
-#define PyMonitoring_Vectorcall pymonitoring_compat_Vectorcall
-#define PyMonitoring_FirePyThrowEvent pymonitoring_compat_FirePyThrowEvent
-#define PyMonitoring_FireRaiseEvent pymonitoring_compat_FireRaiseEvent
-#define PyMonitoring_FireReraiseEvent pymonitoring_compat_FireReraiseEvent
-#define PyMonitoring_FireExceptionHandledEvent \
-    pymonitoring_compat_FireExceptionHandledEvent
-#define PyMonitoring_FirePyUnwindEvent pymonitoring_compat_FirePyUnwindEvent
-#define PyMonitoring_FireStopIterationEvent \
-    pymonitoring_compat_FireStopIterationEvent
-#define PyMonitoring_SetFrameNamespaces pymonitoring_compat_SetFrameNamespaces
-#define PyMonitoring_AddTraceback pymonitoring_compat_AddTraceback
+#define PyMonitoring_EnterScope pymon_EnterScope
+#define PyMonitoring_ExitScope pymon_ExitScope
+#define PyMonitoring_FirePyStartEvent pymon_FirePyStartEvent
+#define PyMonitoring_FirePyResumeEvent pymon_FirePyResumeEvent
+#define PyMonitoring_FirePyReturnEvent pymon_FirePyReturnEvent
+#define PyMonitoring_FirePyYieldEvent pymon_FirePyYieldEvent
+#define PyMonitoring_FireCallEvent pymon_FireCallEvent
+#define PyMonitoring_FireLineEvent pymon_FireLineEvent
+#define PyMonitoring_FireJumpEvent pymon_FireJumpEvent
+#define PyMonitoring_FireBranchEvent pymon_FireBranchEvent
+#define PyMonitoring_FireBranchLeftEvent pymon_FireBranchLeftEvent
+#define PyMonitoring_FireBranchRightEvent pymon_FireBranchRightEvent
+#define PyMonitoring_FireCallReturnEvent pymon_FireCallReturnEvent
+#define PyMonitoring_FireCallRaiseEvent pymon_FireCallRaiseEvent
+#define PyMonitoring_FireCReturnEvent pymon_FireCReturnEvent
+#define PyMonitoring_FireCRaiseEvent pymon_FireCRaiseEvent
+#define PyMonitoring_Vectorcall pymon_Vectorcall
+#define PyMonitoring_FirePyThrowEvent pymon_FirePyThrowEvent
+#define PyMonitoring_FireRaiseEvent pymon_FireRaiseEvent
+#define PyMonitoring_FireReraiseEvent pymon_FireReraiseEvent
+#define PyMonitoring_FireExceptionHandledEvent pymon_FireExceptionHandledEvent
+#define PyMonitoring_FirePyUnwindEvent pymon_FirePyUnwindEvent
+#define PyMonitoring_FireStopIterationEvent pymon_FireStopIterationEvent
+#define PyMonitoring_SetFrameNamespaces pymon_SetFrameNamespaces
+#define PyMonitoring_AddTraceback pymon_AddTraceback
+#define PyCode_NewWithLocations pymon_NewWithLocations
 
-#undef PYMONITORING_COMPAT_FIRE
-#undef PYMONITORING_COMPAT_FIRE_VALUE
-#undef PYMONITORING_COMPAT_FIRE_CALL
-#undef PYMONITORING_COMPAT_FUNCTIONS
-#undef PYMONITORING_COMPAT_IF_NATIVE
+#undef PYMON_FIRE
+#undef PYMON_FIRE_VALUE
+#undef PYMON_FIRE_BY
+#undef PYMON_FIRE_CALL
+#undef PYMON_FUNCTIONS
+#undef PYMON_IF_NATIVE
 
 #endif /* no series */
 

@@ -3,6 +3,10 @@
 
 #include "monitoring.c"
 
+/* PyCode_NewWithLocations(), and what reads such code: what the series adds to
+   CPython's _testcapi/code.c. */
+#include "code_locations.h"
+
 /* one_state_each(codelike, change): a function of foreign code as a just-in-time
    compiler makes it.  Each event has a state of its own in a C local, every
    location is 0, and after change() the scope is entered again. */
@@ -46,6 +50,10 @@ one_state_each(PyObject *Py_UNUSED(module), PyObject *args)
 PyObject *fire_elsewhere(PyObject *module, PyObject *codelike);
 
 static PyMethodDef layer_methods[] = {
+    {"code_newwithlocations", code_newwithlocations, METH_VARARGS, NULL},
+    {"code_location_offset", code_location_offset, METH_O, NULL},
+    {"code_addr2line", code_addr2line, METH_VARARGS, NULL},
+    {"code_addr2location", code_addr2location, METH_VARARGS, NULL},
     {"fire_elsewhere", fire_elsewhere, METH_O, NULL},
     {"one_state_each", one_state_each, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
@@ -57,7 +65,15 @@ layer_exec(PyObject *module)
 #define ADD_EVENT(NAME) \
     PyModule_AddIntConstant(module, "EVENT_" #NAME, \
                             PY_MONITORING_EVENT_ ## NAME)
-#ifdef PYMONITORING_COMPAT_TABLES
+#ifdef ABI3_EVENTS
+#define ADD_ID(NAME, ID) \
+    if (PyModule_AddIntConstant(module, "EVENT_" #NAME, ID) < 0) { \
+        return -1; \
+    }
+    ABI3_EVENTS(ADD_ID)
+    int header_adds = 1;
+    int lacks_calls = 0;
+#elif defined(PYMON_TABLES)
     int header_adds = 1;
     int lacks_calls = 0;
 #else

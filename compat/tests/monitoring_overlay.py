@@ -22,8 +22,13 @@ def lay_over():
     for name, value in vars(_monitoring_layer).items():
         if not name.startswith("__"):
             setattr(_testcapi, name, value)
-    if _testcapi.EVENT_BRANCH_LEFT != _testcapi.EVENT_BRANCH:
+    if hasattr(sys.monitoring.events, "BRANCH_LEFT"):
         split_branch()
+    if hasattr(_testcapi, "EVENT_LINE"):
+        # One that is built for all versions has ids of its own.
+        from test_capi import monitoring_support as tests
+        tests.IDS.update({name: getattr(_testcapi, "EVENT_" + name)
+                          for name in tests.IDS})
 
 
 def split_branch():

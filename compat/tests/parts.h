@@ -15,4 +15,11 @@ PyModule_Add(PyObject *module, const char *name, PyObject *value)
 }
 #endif
 
+#define NULLABLE(OBJECT) do { \
+        if ((OBJECT) == Py_None) { \
+            (OBJECT) = NULL; \
+        } \
+    } while (0)
+#define UNINITIALIZED_INT -7
+
 int _PyTestCapi_Init_Monitoring(PyObject *module);

@@ -6,34 +6,77 @@ that it crashed, which the one after it replaces.  Tests that are DONE are left
 out.
 """
 
+import collections
 import contextlib
 import importlib
+import itertools
 import json
 from pathlib import Path
 import sys
+import types
 import unittest
 
 import _testcapi
 
 API_TESTS = Path(__file__).resolve().parent.parent.parent / "Lib/test/test_capi"
-# Of the API's own header, which is not in use here; of frames, which only the
-# series has; and tests that run long and look for what only the interpreter's
-# implementation can get wrong.
-LEFT_OUT = ("header", "frames", "debuggers", "model", "threads")
+# Of the API's own header, which is not in use here; of frames and of what only
+# the series can look up; and tests that run long and look for what only the
+# interpreter's implementation can get wrong.
+LEFT_OUT = ("header", "frames", "debuggers", "model", "threads", "class",
+            "lookup")
+
+
+# Of the interpreter's functions, not the layer's; and where an event is waited
+# for that the limited C-API does not let through.
+NOT_HERE = ("that_outlive_the_interpreter", "TestHeader.test_standards",
+            "TestAddTraceback.test_no_memory",
+            *(["TestCallbacksInThreads.test_other_callback_within"]
+              if hasattr(_testcapi, "EVENT_LINE") else []))
 
 
 def load():
-    """Import the modules of the tests; adapt them to this interpreter."""
-    files = API_TESTS.glob("test_monitoring_*.py")
+    """Import the tests; adapt them to this interpreter."""
+    if not hasattr(sys.monitoring, "get_location"):
+        look_up_positions()
+    files = [*API_TESTS.glob("test_code_locations*.py")]
+    if sends_events():
+        files += API_TESTS.glob("test_monitoring_*.py")
     names = [path.stem for path in sorted(files)
              if path.stem.rpartition("_")[2] not in LEFT_OUT]
     modules = {name: importlib.import_module("test_capi." + name)
                for name in names}
-    if not has_local_events():
+    if sends_events() and not has_local_events():
         listen_everywhere(modules["test_monitoring_tools"])
-    if sys.version_info < (3, 13):
+    if sends_events() and sys.version_info < (3, 13):
         trace_opcodes_once(modules["test_monitoring_tools"])
-    return modules.values()
+    frames = importlib.import_module("test_capi.test_monitoring_frames")
+    loader = unittest.defaultTestLoader
+    return [loader.loadTestsFromTestCase(frames.TestAddTraceback),
+            *map(loader.loadTestsFromModule, modules.values())]
+
+
+def sends_events():
+    """Does the header send any here?"""
+    try:
+        import _monitoring_abi3
+    except ImportError:
+        return True
+    return _monitoring_abi3.sends_events()
+
+
+def look_up_positions():
+    """Have what the tests ask the interpreter for, and only the series has."""
+    def get_location(code, offset):
+        positions = itertools.islice(code.co_positions(), offset // 2, None)
+        try:
+            return Location(code.co_filename, *next(positions))
+        except StopIteration:
+            raise ValueError(offset) from None
+
+    Location = collections.namedtuple("Location", (
+        "filename", "lineno", "end_lineno", "col_offset", "end_col_offset"))
+    sys.monitoring.get_location = get_location
+    types.CodeLike = object
 
 
 def has_local_events():
@@ -129,12 +172,9 @@ def name_of(test):
 
 def main(results, *done):
     """Run the tests; the exit status says only whether it got to the end."""
-    loader = unittest.defaultTestLoader
-    tests = [test for module in load()
-             for test in tests_of(loader.loadTestsFromModule(module))
+    tests = [test for suite in load() for test in tests_of(suite)
              if name_of(test) not in done
-             # Calls the interpreter's function, not the layer.
-             and not name_of(test).endswith("that_outlive_the_interpreter")]
+             and not name_of(test).endswith(NOT_HERE)]
     with open(results, "a") as file:
         unittest.TextTestRunner(
             verbosity=2,

@@ -1,12 +1,14 @@
 """What the clients of the header need that the API's tests do not have."""
 
 import importlib.util
+import linecache
 import shutil
 import sys
 import sysconfig
 import tempfile
 import textwrap
 import threading
+import traceback
 import unittest
 from test import support
 from test.support import script_helper
@@ -131,6 +133,157 @@ class TestOneStateEach(OneStateEachTestCase):
         M.restart_events()
         layer.one_state_each(self.code, lambda: None)
         self.assertEqual(len(self.seen), 8)
+
+
+class TestLocalEvents(OneStateEachTestCase):
+    """Of a code object that PyCode_NewWithLocations() made."""
+
+    ALL = [("PY_START", 0), ("LINE", 1), ("LINE", 2), ("PY_RETURN", 0, None)]
+
+    def setUp(self):
+        super().setUp()
+        self.code, self.other = (
+            layer.code_newwithlocations("page.src", name, None, 1,
+                                        [(1, 1, 0, 3), (2, 2, 0, 3)])
+            for name in ("page", "other"))
+        self.addCleanup(self.choose)
+
+    def choose(self, *names, tool=TOOL):
+        M.set_local_events(tool, self.code, sum(EVENTS[name]
+                                                for name in names))
+
+    def run_both(self, change=lambda: None):
+        self.seen.clear()
+        layer.one_state_each(self.other, lambda: None)
+        layer.one_state_each(self.code, change)
+        return self.seen
+
+    def test_nobody_listens_to_all(self):
+        self.choose(*EVENTS)
+        self.assertEqual(self.run_both(), self.ALL)
+        self.choose("LINE")
+        self.assertEqual(self.run_both(), self.ALL[1:3])
+        self.choose()
+        self.assertEqual(self.run_both(), [])
+
+    def test_chosen_in_the_activation(self):
+        self.assertEqual(self.run_both(lambda: self.choose(*EVENTS)),
+                         self.ALL[2:])
+        self.assertEqual(self.run_both(self.choose), self.ALL[:2])
+
+    def test_chosen_in_the_callback_that_begins_it(self):
+        # As coverage tools and debuggers do.
+        def start(code, offset):
+            if code is self.code:
+                self.choose("LINE", "PY_RETURN")
+            return M.DISABLE
+
+        M.register_callback(TOOL, E.PY_START, start)
+        self.switch("PY_START")
+        for _ in range(2):
+            self.assertEqual(self.run_both(), self.ALL[1:])
+
+    def test_once_where_all_are_listened_to(self):
+        self.choose(*EVENTS)
+        self.switch(*EVENTS)
+        self.assertEqual(self.run_both(), self.ALL)
+
+    def test_disabled(self):
+        self.result = M.DISABLE
+        self.choose(*EVENTS)
+        self.assertEqual(self.run_both(), self.ALL)
+        self.assertEqual(self.run_both(), [])
+        M.restart_events()
+        self.assertEqual(self.run_both(), self.ALL)
+
+    def test_only_the_tool_that_chose(self):
+        def listen(tool):
+            M.use_tool_id(tool, "test")
+            self.addCleanup(M.free_tool_id, tool)
+            self.addCleanup(M.register_callback, tool, E.LINE, None)
+            M.register_callback(tool, E.LINE, lambda code, line:
+                                seen.append((tool, line)))
+
+        seen = []
+        listen(DISABLER)
+        listen(RESTLESS)
+        self.choose("LINE", tool=RESTLESS)
+        self.addCleanup(self.choose, tool=RESTLESS)
+        self.choose("PY_RETURN")
+        self.assertEqual(self.run_both(), self.ALL[3:])
+        self.assertEqual(seen, [(RESTLESS, 1), (RESTLESS, 2)])
+
+    def test_freed_tool(self):
+        # A code object keeps its events, as for bytecode, up to 3.13.
+        M.use_tool_id(DISABLER, "test")
+        self.choose("LINE", tool=DISABLER)
+        M.free_tool_id(DISABLER)
+        self.choose("LINE")
+        self.assertEqual(self.run_both(), self.ALL[1:3])
+
+    def test_errors_of_callbacks(self):
+        def fail(code, line):
+            raise ZeroDivisionError
+
+        M.register_callback(TOOL, E.LINE, fail)
+        self.choose("LINE")
+        with self.assertRaises(ZeroDivisionError):
+            layer.fire_elsewhere(self.code)
+
+    def test_bad_arguments(self):
+        # Found only while somebody listens.
+        codelike = layer.CodeLike(1)
+        layer.fire_event_line(codelike, -1, 1)
+        self.choose("LINE")
+        self.assertEqual(self.run_both(), self.ALL[1:3])
+
+
+class TestTraceback(unittest.TestCase):
+    """With columns, where the code-like has them."""
+
+    SOURCE = "first = 1\nanswer = some + other\n"
+
+    class Template:
+        co_name = "page"
+        co_filename = "page.src"
+        co_firstlineno = 1
+
+        def co_positions(self):
+            yield from ((1, 1, 0, 5), (2, 2, 9, 21))
+
+    class Includes(Template):
+        co_filename = "including.src"
+
+        def co_location(self, offset):
+            return ("page.src", *[*self.co_positions()][offset // 2])
+
+    def entry(self, codelike, lineno):
+        """Format the entry that is added for the second location."""
+        name = codelike.co_filename
+        for name in "page.src", "including.src":
+            linecache.cache[name] = (len(self.SOURCE), None,
+                                     self.SOURCE.splitlines(True), name)
+            self.addCleanup(linecache.cache.pop, name, None)
+        exc = LookupError()
+        self.assertEqual(
+            layer.monitoring_add_traceback(exc, codelike, 2, lineno), 0)
+        return "".join(traceback.format_tb(exc.__traceback__))
+
+    def test_columns(self):
+        code = layer.code_newwithlocations(
+            "page.src", "page", None, 1, [*self.Template().co_positions()])
+        for codelike in self.Template(), self.Includes(), code:
+            for lineno in 0, 2:
+                with self.subTest(codelike, lineno=lineno):
+                    self.assertEqual(
+                        self.entry(codelike, lineno),
+                        '  File "page.src", line 2, in page\n'
+                        "    answer = some + other\n"
+                        "             ~~~~~^~~~~~~\n")
+            with self.subTest(codelike, lineno=1):
+                self.assertEqual(self.entry(codelike, 1),
+                                 '  File "page.src", line 1, in page\n'
+                                 "    first = 1\n")
 
 
 class TestFirstUse(unittest.TestCase):

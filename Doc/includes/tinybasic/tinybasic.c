@@ -18,6 +18,18 @@
 #include "frameobject.h"        /* PyFrame_New() */
 #include <stddef.h>
 
+#if PY_VERSION_HEX < 0x030D0000
+/* What 3.12 lacks, beside pymonitoring_compat.h. */
+#define PyEval_GetFrameBuiltins() Py_XNewRef(PyEval_GetBuiltins())
+
+static int
+PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **value)
+{
+    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+#endif
+
 #define MAX_LINENO 65535
 #define MAX_LEVEL 5             /* of operators */
 #define MAX_NESTING 100         /* of an expression: bounds the C stack */
@@ -389,8 +401,8 @@ to_value(Run *run, PyObject *object, int is_string)
                           : PyLong_FromLongLong(number);
     }
     else {
-        fail(run, "expected a %s, not %T", is_string ? "string" : "number",
-             object);
+        fail(run, "expected a %s, not %s", is_string ? "string" : "number",
+             Py_TYPE(object)->tp_name);
     }
     Py_DECREF(object);
     return result;
@@ -1286,7 +1298,9 @@ module_free(void *module)
 static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
     {0, NULL}
 };
 
