@@ -67,8 +67,10 @@ def check_clients():
 
 
 def write_clients():
-    """Put the table of make clients into prove/clients/README.md."""
+    """Put the table of make clients into its page, the short one into the docs.
+    """
     table.TABLE.write(ROOT, build_folder())
+    table.SHORT.write(ROOT, build_folder())
 
 
 COMMANDS = {

@@ -67,25 +67,25 @@ def arc(subject, path, start, end):
     return f"{place[0]}:{ends[0]}-{ends[1]}"
 
 
-def report(core, plugin=True, amend=False):
+def report(core, plugin=True, amend=False, client=("-m", "coverage")):
     """Return what looks at the lines that a report says ran and did not.
 
-    The report is of a file that the plugin of the language is amended to know,
-    if it was not told when the program ran.
+    The sysmon core asks no plugin; that the plugin knows the file is amended
+    after the run, or not at all.
     """
     def look(subject, place):
         settings = place / "settings"
         settings.write_text(f"[run]\nplugins = {subject.language.plugin}\n")
         options = ([f"--rcfile={settings}"] if plugin and not subject.is_python
                    else [])
-        data = run(subject, place, core, *([] if amend else options))
+        data = run(subject, place, core,
+                   *([] if core == "sysmon" else options))
         if amend and not subject.is_python:
             subject.run(place / "amend.log", "-c", AMEND, data,
                         subject.language.plugin)
         file = place / "report.json"
-        subject.run(place / "report.log", "-W", "error", "-m", "coverage",
-                    "json", "--quiet", f"--data-file={data}", "-o", file,
-                    *options)
+        subject.run(place / "report.log", "-W", "error", *client, "json",
+                    "--quiet", f"--data-file={data}", "-o", file, *options)
         found = {}
         for path, lines in json.loads(file.read_text())["files"].items():
             for kind in "executed_lines", "missing_lines":

@@ -3,7 +3,6 @@
 import json
 
 from prove.clients import programs
-from prove.clients.profilers import read
 from series.common import SeriesError
 
 LAYER = programs.ROOT / "prove/layer.c"
@@ -90,21 +89,23 @@ def check_python(found):
 
 
 def coverage_around(core, *options):
-    """Return what looks at the lines, and at which came after which, of Python
-    code around a producer whose events are no different."""
+    """Return what looks at coverage's report of Python code around a producer,
+    whose events must not show in it."""
     def look(subject, place):
-        data = place / "coverage"
+        data = f"--data-file={place / 'coverage'}"
+        file = place / "report.json"
         choice = "without" if subject.is_python else "with"
         events = int(subject.run(
-            place / "log", "-W", "error", "-m", "coverage", "run",
-            f"--data-file={data}", "--include=*/events.py", *options,
-            "events.py", choice, COVERAGE_CORE=core))
+            place / "log", "-W", "error", "-m", "coverage", "run", data,
+            "--include=*/events.py", *options, "events.py", choice,
+            COVERAGE_CORE=core))
         if (events == 0) != subject.is_python:
             raise programs.Ended(f"wrong: {events} events")
-        found = {}
-        for lines, arcs in read(subject, place, "covered", data).values():
-            found.update((f"line {line}", True) for line in lines)
-            found.update((f"{start} to {end}", True)
-                         for start, end in arcs or ())
-        return found
+        subject.run(place / "report.log", "-m", "coverage", "json", "--quiet",
+                    data, "-o", file)
+        report, = json.loads(file.read_text())["files"].values()
+        return {f"{kind} {item}": True
+                for kind in ("executed_lines", "missing_lines",
+                             "executed_branches")
+                for item in report.get(kind, ())}
     return look

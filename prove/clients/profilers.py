@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 READ = Path(__file__).with_name("read.py")
+PLACES = Path(__file__).with_name("places.py")
+PATCHED = Path(__file__).with_name("patched.py")
 # Cython signals the line of these twice for each turn.
 REPEATED = "for "
 
@@ -35,14 +37,34 @@ def profile(name):
     return look
 
 
-def trace(*options):
+def trace(*options, client=("-m", "trace")):
     """Return what looks at how often each line ran."""
     def look(subject, place):
         file = place / "counts"
-        run(subject, place, "-m", "trace", "--count", *options, "-C", place,
+        run(subject, place, *client, "--count", *options, "-C", place,
             "--file", file, subject.script)
         return lines(subject, read(subject, place, "counts", file))
     return look
+
+
+def places(subject, place):
+    """Look at the lines where events happen, as sys.monitoring has them."""
+    file = place / "places.json"
+    run(subject, place, PLACES, file, subject.script)
+    found = collections.Counter()
+    for path, name, event, line, count in json.loads(file.read_text()):
+        if event == "PY_START":
+            key = subject.function(path, line, name)
+        elif name != "<module>":
+            key = subject.place(path, line)
+            # What is thrown into a generator is no RAISE of Cython's.
+            if event == "RAISE" and key in subject.language.generators:
+                continue
+        else:
+            key = None
+        if key or Path(path).suffix == ".pyx" and isinstance(line, str):
+            found[f"{event} {key or line}"] += count
+    return found
 
 
 def line_profiler(subject, place):

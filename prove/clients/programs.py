@@ -175,11 +175,15 @@ class Language:
 
 
 class Cython(Language):
-    """Lines of the source that end in #: and text are that text in Python."""
+    """Lines of the source that end in #: and text are that text in Python.
 
-    def __init__(self):
-        super().__init__("Cython", f"a module of {CYTHON}", "around.py",
-                         "shapes.pyx", "shapes.py")
+    Cython is run as it is, or through patched.py.
+    """
+
+    def __init__(self, *client, title=f"a module of {CYTHON}"):
+        super().__init__("Cython", title, "around.py", "shapes.pyx",
+                         "shapes.py")
+        self.client = client or ("-m", "cython")
         self.plugin = "Cython.Coverage"
         self.source = Source(self.module)
         self.hidden = self.source.hidden
@@ -187,7 +191,7 @@ class Cython(Language):
 
     def subject(self, column, folder):
         self.fill(folder)
-        output_of([column.python, "-m", "cython", self.module.name],
+        output_of([column.python, *self.client, self.module.name],
                   cwd=folder, env=clean_environment())
         column.compile(folder, self.module.stem,
                        folder / self.module.with_suffix(".c").name, *CFLAGS)
@@ -202,6 +206,7 @@ class Cython(Language):
             flags=re.MULTILINE))
         return Subject(self, folder, column.python,
                        self.source.lines, self.source.starts, True)
+
 
 class Source:
     """The lines of the module of Cython, by what they are.

@@ -7,6 +7,8 @@ Python on stock CPython.
 from concurrent.futures import ThreadPoolExecutor
 import json
 import os
+from pathlib import Path
+import re
 import resource
 import shutil
 
@@ -23,6 +25,8 @@ PACKAGES = (programs.CYTHON, "coverage==7.17.3", "debugpy==1.8.22",
             "pyinstrument==5.1.3", "viztracer==1.1.1")
 HEADER = ROOT / "compat/pymonitoring_compat.h"
 TABLE = Table("clients", "prove/clients/README.md")
+SHORT = Table("clients", "Doc/howto/monitoring-producers.rst", "summary",
+              comment=".. {}")
 RIGHT = "right"
 
 
@@ -33,19 +37,26 @@ class Row:
     is a folder for the files that it makes.
     """
 
-    def __init__(self, tool, command, unit, look):
+    def __init__(self, tool, command, unit, look, is_short=True):
         self.tool = tool
         self.command = command
         self.unit = unit
         self.look = look
+        self.is_short = is_short        # it counts in the short table
 
     @property
     def name(self):
         return self.tool.lower().replace(" ", "-").replace(",", "")
 
 
+PATCHED = str(Path(__file__).with_name("patched.py"))
 CPROFILE = Row("cProfile", "`python -m cProfile`", "functions",
                profilers.profile("cProfile"))
+LINE_PROFILER = Row("line_profiler", "`python -m kernprof -l -p MODULE`",
+                    "lines", profilers.line_profiler)
+PLACES = Row("sys.monitoring", "`sys.monitoring.get_location()` in callbacks "
+             "for PY_START, PY_YIELD, RAISE; on stock `co_positions()`",
+             "places", profilers.places)
 DEBUGPY = (
     Row("debugpy, compiled", "VS Code", "sessions",
         debugpy_sessions.look("compiled")),
@@ -59,7 +70,10 @@ ROWS = (
     Row("trace", "`python -m trace --count -C FOLDER`", "lines",
         profilers.trace()),
     Row("trace, missing lines", "the same with `--missing`", "lines",
-        profilers.trace("--missing")),
+        profilers.trace("--missing"), is_short=False),
+    Row("trace, missing lines, patched", "the same with trace patched",
+        "lines", profilers.trace("--missing", client=(PATCHED, "trace")),
+        is_short=False),
     Row("pdb, steps", "`python -m pdb`", "replies",
         pdb_sessions.look(pdb_sessions.STEPS)),
     Row("pdb, variables", "the same", "replies",
@@ -77,24 +91,42 @@ ROWS = (
         "`coverage run`, then `CoverageData.add_file_tracers()`, then "
         "`coverage report` with the plugin", "lines",
         covered.report("sysmon", amend=True)),
-    Row("coverage, report without a plugin", "`coverage report`", "lines",
-        covered.report("sysmon", plugin=False)),
-    Row("line_profiler", "`python -m kernprof -l -p MODULE`", "lines",
-        profilers.line_profiler),
+    Row("coverage, report of sysmon without more", "`coverage run`, then "
+        "`coverage report` with the plugin", "lines",
+        covered.report("sysmon"), is_short=False),
+    Row("coverage, the same, patched", "the same with coverage patched",
+        "lines", covered.report("sysmon", client=(PATCHED, "coverage")),
+        is_short=False),
+    LINE_PROFILER,
     Row("viztracer", "`python -m viztracer`", "calls", profilers.viztracer),
     Row("pyinstrument", "`python -m pyinstrument`", "stacks",
         profilers.pyinstrument),
     *DEBUGPY,
+    PLACES,
 )
 LAYER_ROWS = (
     Row("greenlet, cProfile", "`cProfile` over greenlets that switch within "
         "calls that a producer signals", "orders", producers.greenlets),
     *(Row(f"coverage, {core}", f"`COVERAGE_CORE={core} coverage run` of "
-          "Python code whose lines a producer signals, too", "lines and arcs",
-          producers.coverage_around(core, *options))
+          "Python code whose lines a producer signals, too",
+          "lines and branches", producers.coverage_around(core, *options))
       for core, *options in (("ctrace", "--branch"), ("pytrace", "--branch"),
                              ("sysmon",))),
 )
+
+
+def languages(build):
+    """Return [(language, its rows), ...]; the first is that of the short
+    table."""
+    return [
+        (programs.Cython(), ROWS),
+        (programs.Cython(
+            PATCHED, "cython", title=f"the same, {programs.CYTHON} patched"),
+         (LINE_PROFILER, *DEBUGPY, PLACES)),
+        (programs.Basic(), ROWS),
+        (producers.Numba(), (CPROFILE, *DEBUGPY)),
+        (producers.Layer(build), LAYER_ROWS),
+    ]
 
 
 def check_clients(build, stock, ours):
@@ -102,18 +134,16 @@ def check_clients(build, stock, ours):
     columns, reference = make_columns(build, stock, ours)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     place = build.resolve() / "clients"
-    for folder in "cells", "programs":
-        shutil.rmtree(place / folder, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
-        parts = [part for language, rows in (
-                     (programs.Cython(), ROWS), (programs.Basic(), ROWS),
-                     (producers.Numba(), (CPROFILE, *DEBUGPY)),
-                     (producers.Layer(build), LAYER_ROWS))
-                 for part in measure(executor, place, language, rows, columns,
-                                     reference)]
-        fragment = markdown(parts, columns)
-    TABLE.keep(build, fragment)
-    check_page(fragment)
+        sections = [
+            (language.title, measure(executor, place / str(number), language,
+                                     rows, columns, reference))
+            for number, (language, rows) in enumerate(languages(build))]
+    TABLE.keep(build, markdown(sections, columns))
+    SHORT.keep(build, short_table(sections[0][1], columns))
+    for table in TABLE, SHORT:
+        check_page(table, table.file(build).read_text(encoding="utf-8"))
 
 
 def make_columns(build, stock, ours):
@@ -146,34 +176,30 @@ def make_columns(build, stock, ours):
 
 
 def measure(executor, place, language, rows, columns, reference):
-    """Yield (title, None) of a language, and (row, cells) of each tool."""
-    yield language.title, None
-    folder = place / "programs" / language.name
+    """Return [(row, cells), ...] of a language."""
+    folder = place / "programs"
     subjects = list(executor.map(
         lambda column: make_subject(language, column, folder / column.name),
         columns))
     if isinstance(subjects[-1], str):
         raise SeriesError(f"{language.title}: {subjects[-1]}")
-    expected = language.python_subject(reference, folder / "python")
+    subjects.insert(0, language.python_subject(reference, folder / "python"))
+    names = ["python", *(column.name for column in columns)]
     # Those that take longest first.
-    order = sorted(rows, key=lambda row: row.unit != "sessions")
     running = {row: [executor.submit(look, row, subject,
-                                     place / "cells" / language.name / row.name
-                                     / name)
-                     for name, subject in zip(
-                         ["python", *(column.name for column in columns)],
-                         [expected, *subjects])]
-               for row in order}
+                                     place / "cells" / row.name / name)
+                     for name, subject in zip(names, subjects)]
+               for row in sorted(rows, key=lambda row: row.unit != "sessions")}
+    measured = []
     for row in rows:
         wanted, *found = (future.result() for future in running[row])
-        if isinstance(wanted, str):
-            raise SeriesError(f"{row.tool}: {wanted} of the program in Python")
-        if not wanted:
-            raise SeriesError(f"{row.tool} sees nothing of the program in "
-                              f"Python")
+        if not wanted or isinstance(wanted, str):
+            raise SeriesError(f"{row.tool}, {language.title} in Python: "
+                              f"{wanted or 'nothing'}")
         cells = [describe(wanted, one, row.unit) for one in found]
         say("clients", f"{language.name}, {row.tool}: {'; '.join(cells)}")
-        yield row, cells
+        measured.append((row, cells))
+    return measured
 
 
 def make_subject(language, column, folder):
@@ -214,20 +240,47 @@ def describe(expected, found, unit):
             + (f", {more} more" if more else ""))
 
 
-def markdown(parts, columns):
+def markdown(sections, columns):
     """Return the table as its page shows it."""
     titles = ["", "what a person runs", *(column.title for column in columns)]
     lines = [titles, ["---"] * len(titles)]
-    for row, cells in parts:
-        if cells is None:
-            lines.append([f"**{row}**", *[""] * (len(titles) - 1)])
-        else:
-            lines.append([row.tool, row.command, *cells])
+    for title, measured in sections:
+        lines.append([f"**{title}**", *[""] * (len(titles) - 1)])
+        lines += [[row.tool, row.command, *cells] for row, cells in measured]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def check_page(fragment):
-    """Fail if the page shows another table."""
-    if TABLE.split(ROOT / TABLE.page)[1].strip() != fragment.strip():
-        raise SeriesError(f"{TABLE.page}: its table is not what was measured, "
+def short_table(measured, columns):
+    """Return a table in reStructuredText of whether each tool shows all of a
+    language, some or less."""
+    shares = {}
+    for row, cells in measured:
+        if row.is_short:
+            tool = row.tool.partition(",")[0]
+            shares.setdefault(tool, []).append(list(map(share, cells)))
+    lines = [["Tool", *(column.title for column in columns)]]
+    for tool, rows in shares.items():
+        lines.append([tool, *(
+            "yes" if min(parts) == 1 else
+            "partly" if sum(parts) / len(parts) >= 0.5 else "no"
+            for parts in zip(*rows))])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    rule = " ".join("=" * width for width in widths)
+    text = [" ".join(cell.ljust(width) for cell, width
+                     in zip(line, widths)).rstrip() for line in lines]
+    return "\n".join([rule, text[0], rule, *text[1:], rule, ""])
+
+
+def share(cell):
+    """Return how much of a cell is right."""
+    if cell == RIGHT:
+        return 1
+    found = re.search(r"(\d+) of (\d+) ", cell)
+    return min(int(found[1]) / int(found[2]), 0.99) if found else 0
+
+
+def check_page(table, fragment):
+    """Fail if a page shows another table."""
+    if table.split(ROOT / table.page)[1].strip() != fragment.strip():
+        raise SeriesError(f"{table.page}: its table is not what was measured, "
                           f"make clients-readme puts it in")
