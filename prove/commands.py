@@ -61,14 +61,13 @@ def test_threads():
 def check_clients():
     """Look at what tools see of code that is not bytecode."""
     builder.check_prerequisites()
-    _, base, build = prepare()
-    table.check_clients(build, builder.build_stock(base, build),
+    series, base, build = prepare()
+    table.check_clients(series, build, builder.build_stock(base, build),
                         builder.build_python(build, "release"))
 
 
 def write_clients():
-    """Put the table of make clients into its page, the short one into the docs.
-    """
+    """Put the tables of make clients into their pages."""
     table.TABLE.write(ROOT, build_folder())
     table.SHORT.write(ROOT, build_folder())
 

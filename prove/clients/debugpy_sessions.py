@@ -60,7 +60,7 @@ def stops(subject, log, implementation, lines, commands, fails):
     try:
         found, status = dap.debug(
             [subject.python, "-m", "debugpy", "--listen", "{}",
-             "--wait-for-client", subject.script, *(["fail"] if fails else [])],
+             "--wait-for-client", subject.script, *["fail"] * fails],
             subject.folder, log,
             {subject.module: list(map(subject.line_of, lines))}, commands,
             **subject.environment,

@@ -78,8 +78,8 @@ def amend_events(text):
     last line instead of its number."""
     counts = []
     for pattern, replacement in (
-            (r"(FirePyYieldEvent\(&__pyx_pymonitoring_state\[__Pyx_Monitoring_)"
-             "PY_RETURN", r"\1PY_YIELD"),
+            (r"(FirePyYieldEvent\(&\w+\[__Pyx_Monitoring_)PY_RETURN",
+             r"\1PY_YIELD"),
             (r"(#define __Pyx_TraceDeclarations(?:Func|Gen)\b)(?=.*\\\n)",
              r"\1 int __pyx_offset = 0; (void)__pyx_offset;"),
             (r"__Pyx_TraceLine\((\d+),(\d+),",

@@ -134,7 +134,8 @@ def show(subject, reply):
             # Of a traceback: this line, and the text and carets below it.
             place = entry and subject.place(entry[1], int(entry[2]))
             if place:
-                shown.append("%s:%d %s" % (*place, entry[3].rpartition(".")[2]))
+                name = entry[3].rpartition(".")[2]
+                shown.append("%s:%d %s" % (*place, name))
             continue
         place = PLACE.match(line)
         listed = LISTED.match(line)

@@ -124,7 +124,9 @@ def lines(subject, counted, left_out=()):
         key = subject.place(path, line)
         if key and key not in left_out:
             found[key] += count
-    text = {subject.language.module.stem: subject.language.module.read_text().splitlines()}
-    return {f"{stem}:{line}": count if not text.get(stem, {line - 1: ""})[
-        line - 1].strip().startswith(REPEATED) else True
-            for (stem, line), count in found.items()}
+    module = subject.language.module
+    repeated = {(module.stem, number) for number, line
+                in enumerate(module.read_text().splitlines(), 1)
+                if line.strip().startswith(REPEATED)}
+    return {"%s:%d" % key: key in repeated or count
+            for key, count in found.items()}

@@ -23,7 +23,7 @@ CYTHON = "cython==3.3.1"
 CFLAGS = ("-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1",
           "-DCYTHON_USE_SYS_MONITORING=1")
 # How long a tool may take over a program that takes it a second or two.
-TIMEOUT = 90
+TIMEOUT = 60
 
 
 class Ended(Exception):
@@ -135,12 +135,14 @@ class Subject:
 
 def describe(status, printed):
     """Say in short how a tool ended."""
-    error = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Warning|Source))\b", printed,
+    error = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Warning))\b", printed,
                        re.MULTILINE)
     if status is not None and status < 0:
         return f"crash ({signal.Signals(-status).name})"
     if error:
         return f"wrong: {error[-1]}"
+    if " as Python source: " in printed:
+        return "wrong: parsed as Python"
     return "wrong: hangs" if status is None else f"wrong: status {status}"
 
 

@@ -37,6 +37,8 @@ class CellTest(unittest.TestCase):
                 (None, "", "wrong: hangs"),
                 (None, "a.b.KeyError: x\n", "wrong: KeyError"),
                 (1, "ValueError: x\nKeyError\n", "wrong: KeyError"),
+                (1, "Couldn't parse 'a' as Python source: 'b'\n",
+                 "wrong: parsed as Python"),
                 (3, "", "wrong: status 3")):
             self.assertEqual(programs.describe(status, printed), says)
 
@@ -48,7 +50,35 @@ class CellTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as build:
             with self.assertRaisesRegex(SeriesError, "needs a package index"):
                 with contextlib.redirect_stdout(io.StringIO()):
-                    table.check_clients(Path(build), "false", "false")
+                    table.check_clients(None, Path(build), "false",
+                                        "false")
+
+
+class ShortTableTest(unittest.TestCase):
+
+    def test_shares(self):
+        for cell, says in (("right", 1), ("crash (SIGSEGV)", 0),
+                           ("wrong: KeyError", 0),
+                           ("wrong: 1 of 4 lines right", 0.25),
+                           ("wrong: 4 of 4 lines right, 1 more", 0.99),
+                           ("wrong: the first 1 of 2 replies right", 0.5)):
+            self.assertEqual(table.share(cell), says)
+
+    def test_table(self):
+        class Title:
+            title = "here"
+
+        rows = [table.Row(*row, None) for row in (
+            ("a, one", "", ""), ("a, two", "", ""), ("b", "", ""),
+            ("c", "", ""))]
+        rows[-1].is_short = False
+        found = table.short_table(
+            list(zip(rows, [["right"], ["wrong: 1 of 9 lines right"],
+                            ["right"], ["crash"]])), [Title])
+        self.assertEqual(found, "==== ======\nTool here\n==== ======\n"
+                                "a    partly\nb    yes\n==== ======\n")
+        found = table.short_table([(rows[2], ["crash"])], [Title])
+        self.assertIn("\nb    no\n", found)
 
 
 class ProgramTest(unittest.TestCase):

@@ -60,7 +60,8 @@ VECTORCALLED = ((None, 1, len, GOOD), (None, 2, hex, GOOD),
 
 def produce(actions, fresh):
     """Return a producer; its scopes share their states unless fresh."""
-    return _monitoring_layer.Producer(calls.__code__, TYPES, actions, fresh=fresh)
+    return _monitoring_layer.Producer(calls.__code__, TYPES, actions,
+                                      fresh=fresh)
 
 
 WAYS = {
