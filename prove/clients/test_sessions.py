@@ -110,3 +110,9 @@ class ProtocolTest(unittest.TestCase):
     def test_end(self):
         with self.assertRaisesRegex(dap.HungUp, "hung up"):
             self.serve().request("next")
+
+    def test_program_that_ends_unsaid(self):
+        event = {"type": "event", "event": "stopped"}
+        self.assertEqual(list(dap.go_on(self.serve(), ["next"])), [])
+        with self.assertRaises(dap.HungUp):
+            self.serve(event).event("terminated")
