@@ -1,6 +1,7 @@
 """The commands that prove the series."""
 
-from prove import clients, compare, full, interpreter, sanitizers, seeding
+from prove import compare, full, interpreter, sanitizers, seeding
+from prove.clients import table
 from series import builder
 from series.workspace import ROOT, build_folder, prepare
 
@@ -58,10 +59,17 @@ def test_threads():
 
 
 def check_clients():
-    """Run tools from the package index over a producer."""
+    """Look at what tools see of code that is not bytecode."""
     builder.check_prerequisites()
-    build = prepare()[-1]
-    clients.check_clients(build, builder.build_python(build, "release"))
+    series, base, build = prepare()
+    table.check_clients(series, build, builder.build_stock(base, build),
+                        builder.build_python(build, "release"))
+
+
+def write_clients():
+    """Put the tables of make clients into their pages."""
+    table.TABLE.write(ROOT, build_folder())
+    table.SHORT.write(ROOT, build_folder())
 
 
 COMMANDS = {
@@ -74,4 +82,5 @@ COMMANDS = {
     "asan": test_addresses,
     "tsan": test_threads,
     "clients": check_clients,
+    "clients-readme": write_clients,
 }

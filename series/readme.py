@@ -4,15 +4,18 @@ from series.common import SeriesError, say
 
 
 class Table:
-    """What make TARGET measures and make TARGET-readme puts into a page."""
+    """What make TARGET measures and make TARGET-readme puts into a page.
 
-    def __init__(self, target, page, kind="table"):
+    comment is how the language of the page writes one.
+    """
+
+    def __init__(self, target, page, kind="table", comment="<!-- {} -->"):
         self.target = target
         self.page = page
         self.kind = kind
-        self.start = (f"<!-- The {kind} of make {target}: "
-                      f"make {target}-readme writes it. -->")
-        self.end = f"<!-- The end of the {kind}. -->"
+        self.start = comment.format(f"The {kind} of make {target}: "
+                                    f"make {target}-readme writes it.")
+        self.end = comment.format(f"The end of the {kind}.")
 
     def file(self, build):
         """Return where the table is kept that was measured last."""

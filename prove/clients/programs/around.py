@@ -1,12 +1,12 @@
-"""The Python code around clients_shapes.
+"""The Python code around shapes.
 
-python clients_around.py [fail]: prints what the functions give; with an
-argument, an exception of theirs ends it.
+python around.py [fail]: prints what the functions give; with an argument, an
+exception of theirs ends it.
 """
 
 import sys
 
-import clients_shapes as shapes
+import shapes
 
 
 def callback(number):
@@ -20,7 +20,12 @@ def main():
     print(shapes.handling(1))
     print(shapes.loop(4))
     print(sum(shapes.numbers(2)))
+    print(shapes.consume(3))
+    print(shapes.closure(1))
+    print(shapes.drive(1))
+    print(shapes.without_gil(3))
     print(shapes.Shape(2).area())
+    print(shapes.Square(3).area())
     if len(sys.argv) > 1:
         shapes.failing(1)
 

@@ -1,6 +1,6 @@
 """What make clients profiles: builtins that two greenlets call by turns.
 
-python clients_greenlets.py WAY: for each order in which the two can take
+python greenlets.py WAY: for each order in which the two can take
 turns, prints what cProfile counts and what the callbacks of another tool get.
 The calls are those of a Python function, or a producer signals them.
 """
@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 
-import _testcapi
+import _monitoring_layer
 from greenlet import getcurrent, greenlet
 
 monitoring = sys.monitoring
@@ -60,7 +60,8 @@ VECTORCALLED = ((None, 1, len, GOOD), (None, 2, hex, GOOD),
 
 def produce(actions, fresh):
     """Return a producer; its scopes share their states unless fresh."""
-    return _testcapi.Producer(calls.__code__, TYPES, actions, fresh=fresh)
+    return _monitoring_layer.Producer(calls.__code__, TYPES, actions,
+                                      fresh=fresh)
 
 
 WAYS = {

@@ -1,6 +1,8 @@
 """A client of the protocol that debuggers speak with editors (DAP)."""
 
+import contextlib
 import json
+import random
 import socket
 import subprocess
 import time
@@ -15,6 +17,10 @@ class ProtocolError(SeriesError):
     """The debugger says no, or nothing."""
 
 
+class HungUp(ProtocolError):
+    """The debugger has ended."""
+
+
 class Connection:
     """Requests and what comes back."""
 
@@ -25,7 +31,9 @@ class Connection:
         self.events = []
 
     def close(self):
-        self.file.close()
+        # What could not be sent is of no use to one that has hung up.
+        with contextlib.suppress(OSError):
+            self.file.close()
         self.socket.close()
 
     def send(self, command, **arguments):
@@ -34,8 +42,12 @@ class Connection:
         body = json.dumps({"seq": self.last, "type": "request",
                            "command": command,
                            "arguments": arguments}).encode()
-        self.file.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
-        self.file.flush()
+        try:
+            self.file.write(b"Content-Length: %d\r\n\r\n%b"
+                            % (len(body), body))
+            self.file.flush()
+        except OSError as error:
+            raise HungUp("the debugger has hung up") from error
         return self.last
 
     def read(self):
@@ -44,10 +56,12 @@ class Connection:
         while True:
             try:
                 line = self.file.readline()
+            except socket.timeout:
+                raise ProtocolError("the debugger hangs") from None
             except OSError:
                 line = b""
             if not line:
-                raise ProtocolError("the debugger has hung up or hangs")
+                raise HungUp("the debugger has hung up")
             name, _, value = line.strip().partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
@@ -95,9 +109,16 @@ def connect(port):
 
 
 def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+    """Return a port that is free, of those that no system gives away itself:
+    other debuggers start at the same time."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as server:
+            try:
+                server.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def debug(command, folder, log, breakpoints, commands, **environment):
@@ -105,29 +126,36 @@ def debug(command, folder, log, breakpoints, commands, **environment):
 
     The command gets the address to listen at for {}.  breakpoints are {file:
     lines}; of the commands, the last is repeated until the program ends.  A
-    stop is (reason, [(path, line, function), ...], {name: value}), the
-    innermost first and with its variables.
+    stop is (reason, [(path, line, function), ...]), the innermost first.
     """
-    port = free_port()
-    with open(log, "wb") as file:
-        process = subprocess.Popen(
-            [str(part).format(f"127.0.0.1:{port}") for part in command],
-            cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
-            stderr=subprocess.STDOUT, env=clean_environment(**environment))
-    try:
-        connection = Connection(port)
+    attempts = 3
+    while True:
+        port = free_port()
+        with open(log, "wb") as file:
+            process = subprocess.Popen(
+                [str(part).format(f"127.0.0.1:{port}") for part in command],
+                cwd=folder, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT,
+                env=clean_environment(**environment))
         try:
-            begin(connection, breakpoints)
-            stops = list(go_on(connection, commands))
-            connection.send("disconnect")
+            with contextlib.closing(Connection(port)) as connection:
+                try:
+                    begin(connection, breakpoints)
+                except HungUp:
+                    # On a busy machine one may give up before it starts.
+                    attempts -= 1
+                    if not attempts:
+                        raise
+                    continue
+                stops = list(go_on(connection, commands))
+                with contextlib.suppress(HungUp):
+                    connection.send("disconnect")
+            return stops, process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            raise ProtocolError("the program does not end") from None
         finally:
-            connection.close()
-        return stops, process.wait(TIMEOUT)
-    except subprocess.TimeoutExpired:
-        raise ProtocolError("the program does not end") from None
-    finally:
-        process.kill()
-        process.wait()
+            process.kill()
+            process.wait()
 
 
 def begin(connection, breakpoints):
@@ -144,27 +172,20 @@ def begin(connection, breakpoints):
 
 
 def go_on(connection, commands):
-    """Yield each stop, with the next command after it."""
+    """Yield each stop, with the next command after it, until the program ends;
+    the debugger may do so before it says that."""
     commands = iter(commands)
     command = None
-    while True:
-        event = connection.event("stopped", "terminated")
-        if event["event"] == "terminated":
-            return
-        thread = event["body"]["threadId"]
-        frames = connection.request("stackTrace",
-                                    threadId=thread)["stackFrames"]
-        yield event["body"]["reason"], [
-            (frame["source"]["path"], frame["line"], frame["name"])
-            for frame in frames], read_locals(connection, frames[0]["id"])
-        command = next(commands, command)
-        connection.request(command, threadId=thread)
-
-
-def read_locals(connection, frame):
-    """Return {name: value} of a frame."""
-    scopes = connection.request("scopes", frameId=frame)["scopes"]
-    reference = scopes[0]["variablesReference"]
-    found = connection.request("variables", variablesReference=reference)
-    return {variable["name"]: variable["value"]
-            for variable in found["variables"]}
+    with contextlib.suppress(HungUp):
+        while True:
+            event = connection.event("stopped", "terminated")
+            if event["event"] == "terminated":
+                return
+            thread = event["body"]["threadId"]
+            frames = connection.request("stackTrace",
+                                        threadId=thread)["stackFrames"]
+            yield event["body"]["reason"], [
+                (frame["source"]["path"], frame["line"], frame["name"])
+                for frame in frames]
+            command = next(commands, command)
+            connection.request(command, threadId=thread)

@@ -1,11 +1,12 @@
 """What make clients measures: Python code around a producer.
 
-python clients_program.py with|without: the same lines run with a producer's
+python events.py with|without: the same lines run with a producer's
 events and without; what it prints is how many of the events a tool got.
 """
 
 import sys
 
+import _monitoring_layer
 import _testcapi
 
 monitoring = sys.monitoring
@@ -70,10 +71,10 @@ def main(choice):
     monitoring.use_tool_id(TOOL, "clients")
     monitoring.register_callback(TOOL, E.LINE,
                                  lambda code, line: codes.append(code))
+    monitoring.set_events(TOOL, E.LINE)
     first = program.__code__.co_firstlineno
     for codelike in (_testcapi.code_newempty("foreign.src", "foreign", 1),
                      Foreign(), program.__code__):
-        monitoring.set_local_events(TOOL, codelike, E.LINE)
         # Of the caller's file the first line runs and the last one does not.
         line = first + (1 if codelike is program.__code__ else 15)
         events = ((PY_START, 0), (LINE, 1, line), (BRANCH, 4, 9),
@@ -83,9 +84,10 @@ def main(choice):
             chosen = {"with": (TYPES, (*events, *callbacks, *events)),
                       "without": ((), callbacks)}[choice]
             for fresh in (True, False):
-                program(_testcapi.Producer(codelike, *chosen, fresh=fresh))
-        monitoring.set_local_events(TOOL, codelike, 0)
-    print(sum(code is not program.__code__ for code in codes))
+                program(_monitoring_layer.Producer(codelike, *chosen,
+                                                   fresh=fresh))
+    monitoring.set_events(TOOL, 0)
+    print(sum(code.co_filename == "foreign.src" for code in codes))
 
 
 if __name__ == "__main__":
