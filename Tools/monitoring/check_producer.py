@@ -147,7 +147,8 @@ class Record:
     """What is known of one code-like."""
 
     __slots__ = ("code", "key", "name", "filename", "firstlineno",
-                 "attributes", "locate", "table", "valid_lines", "is_weak",
+                 "attributes", "locate", "table", "has_columns",
+                 "valid_lines", "is_weak",
                  "start", "lines", "wrong_lines", "history", "places",
                  "targets", "kinds", "suspended", "has_ends", "references",
                  "disabled", "probed", "is_shared")
@@ -619,10 +620,12 @@ class Checker:
         """Count what is open when all has ended."""
         running = set(sys._current_frames()) - {threading.get_ident()}
         for ident, names in self.threads:
-            activation = names["top"]
+            activation, found = names["top"], []
             while ident not in running and activation.code is not None:
-                self.find_open(activation)
+                found.append(activation)
                 activation = activation.below
+            for activation in reversed(found):
+                self.find_open(activation)
 
     # Places
 
@@ -639,10 +642,14 @@ class Checker:
         elif record.table is not None and offset // 2 >= len(record.table[0]):
             problem = (f"is beyond that of the last location, "
                        f"{2 * len(record.table[0]) - 2}")
-        elif line.number is None:
+        elif line.number is None or line is record.wrong_lines.get(
+                line.number):
             pass
         elif location is not None and location[1] is not None:
-            if not location[1] <= line.number <= (location[2] or location[1]):
+            # Where others have columns, one without stands for no text.
+            is_text = location[3] is not None or not record.has_columns
+            if is_text and not (location[1] <= line.number
+                                <= (location[2] or location[1])):
                 rule, place = "place", {"offset": offset}
                 problem = (f"is on line {location[1]}, but the last LINE was "
                            f"{line.number}: it is that of another place, or "
@@ -1158,18 +1165,20 @@ def read_attributes(record):
         problems.append(f"its co_qualname is no str, but {qualname!r:.40}")
     record.locate = getattr(code, "co_location", None)
     record.table = record.valid_lines = None
+    record.has_columns = False
     first, last = array.array("i"), array.array("i")
     if hasattr(code, "co_positions") or hasattr(code, "co_lines"):
         try:
-            has_more = read_table(record, first, last)
+            read_table(record, first, last)
         except Exception as error:
             problems.append(f"its locations cannot be read: {error!r:.60}")
-        else:
-            if has_more:
-                record.table = first, last
-                record.valid_lines = {
-                    number for begin, end in zip(first, last) if begin >= 0
-                    for number in range(begin, end + 1)}
+        # What says nothing but the first line, as PyCode_NewEmpty() makes it,
+        # has no locations.
+        if record.has_columns or {*first} - {-1, record.firstlineno}:
+            record.table = first, last
+            record.valid_lines = {
+                number for begin, end in zip(first, last) if begin >= 0
+                for number in range(begin, end + 1)}
     if record.locate is not None:
         record.valid_lines = None
     try:
@@ -1187,23 +1196,17 @@ def read_attributes(record):
 
 
 def read_table(record, first, last):
-    """Fill two arrays with the lines of the locations, -1 where unknown.
-
-    Return whether there is any: what says nothing but the first line, as
-    PyCode_NewEmpty() makes it, has no locations.
-    """
-    has_more = False
+    """Fill arrays with the lines of the locations, -1 where unknown."""
     for begin, end, *columns in record.positions():
         first.append(-1 if begin is None else begin)
         last.append(first[-1] if end is None else end)
-        has_more = has_more or begin not in (None, record.firstlineno) or any(
-            column is not None for column in columns)
+        if any(column is not None for column in columns):
+            record.has_columns = True
     if isinstance(record.code, types.CodeType):
         # Two units of PyCode_NewWithLocations() follow the last location.
         for _ in range(2):
             if first and first[-1] == -1:
                 del first[-1], last[-1]
-    return has_more
 
 
 def describe_event(kind, place):

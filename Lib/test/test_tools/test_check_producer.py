@@ -468,8 +468,7 @@ class LineTests(RuleTestCase):
         report = self.assert_broken(
             "line", "LINE 4 is no line of the code",
             function(Code([3, 5]), ("LINE", 0, 3), ("LINE", 2, 4)),
-            place="foreign.src:4", count=3, times=3,
-            ignore=["place"])
+            place="foreign.src:4", count=3, times=3)
         self.assertEqual(report.findings[0].events,
                          ["PY_START 0", "LINE 3", "LINE 4"])
 
@@ -499,6 +498,17 @@ class PlaceTests(RuleTestCase):
         code.co_positions = lambda: iter([(3, 3, 0, 1), (None,) * 4])
         self.assert_right(function(
             code, ("LINE", 0, 3), ("JUMP", 2, 0)))
+
+    def test_end_without_text(self):
+        """The end of a program, without columns, may be of any line."""
+        code = Code()
+        code.co_positions = lambda: iter([(3, 3, 0, 1), (4, 4, None, None)])
+        self.assert_right(function(code, ("LINE", 0, 3), ("JUMP", 2, 0)))
+        code = Code()
+        code.co_positions = lambda: iter([(3, 3, None, None),
+                                          (4, 4, None, None)])
+        self.assert_broken("place", "JUMP is on line 4",
+                           function(code, ("LINE", 0, 3), ("JUMP", 2, 0)))
 
     def test_late_line(self):
         self.assert_broken(
