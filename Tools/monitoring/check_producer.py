@@ -45,6 +45,8 @@ monitoring = sys.monitoring
 E = monitoring.events
 DISABLE = monitoring.DISABLE
 MISSING = monitoring.MISSING
+FUNCTION = types.FunctionType
+METHOD = types.MethodType
 
 RULES = {
     "start": "an event belongs to an activation that has begun",
@@ -73,21 +75,19 @@ BEGINS = (START, RESUME, THROW)
 ENDS = (RETURN, YIELD, UNWIND)
 # A callback for one of these may return DISABLE.
 LOCAL = (START, RESUME, RETURN, YIELD, LINE, JUMP, BRANCH, CALL, STOP)
-# An offset and an event in one number: offset * SHIFT + kind.
-SHIFT = len(KINDS)
 # Turns of the probe, beside those of events.  From those in which it listens to
 # LINE it is as far as can be to LATE.
-LATE, REST = SHIFT, SHIFT + 1
-TURNS = (REST, LINE, *(kind for kind in range(SHIFT)
+LATE, REST = len(KINDS), len(KINDS) + 1
+TURNS = (REST, LINE, *(kind for kind in range(len(KINDS))
                        if kind not in (LINE, C_RETURN, C_RAISE)), LATE)
 
 # In 3.14 BRANCH is two events.
 if hasattr(E, "BRANCH_LEFT"):
     EVENTS = {kind: (getattr(E, KINDS[kind]),)
-              for kind in range(SHIFT) if kind != BRANCH}
+              for kind in range(len(KINDS)) if kind != BRANCH}
     EVENTS[BRANCH] = E.BRANCH_LEFT, E.BRANCH_RIGHT
 else:
-    EVENTS = {kind: (getattr(E, KINDS[kind]),) for kind in range(SHIFT)}
+    EVENTS = {kind: (getattr(E, KINDS[kind]),) for kind in range(len(KINDS))}
 
 # An interpreter whose own API signals C_RETURN and C_RAISE, and on which a
 # tool disables one location.  Elsewhere producers do that by themselves.
@@ -102,6 +102,7 @@ COPIES = 10             # of a code-like, before it is thought one for each call
 LEAKED = 10             # references that nothing is known to have
 LATE_LINES = 20         # of an activation, before the probe comes late
 MAX_LATE = 1_000        # lines until it must have been noticed
+MAX_LATE_TURNS = 8      # of code-likes that do not run that long
 PATIENCE = 50           # of the probe, in events that tell it nothing
 
 NOTHING_TO_RUN = {"CACHE", "NOP", "RESUME", "LOAD_ASSERTION_ERROR",
@@ -125,22 +126,51 @@ def runs_nothing(code):
 
 def is_python(function):
     """Say whether a callable fires the events of its call by itself."""
-    if type(function) is types.MethodType:
+    if type(function) is METHOD:
         function = function.__func__
-    return type(function) is types.FunctionType
+    return type(function) is FUNCTION
+
+
+class Spot:
+    """An event that was found right, at one offset, to one target if any."""
+
+    __slots__ = "kind", "offset", "target", "count"
+
+    def __init__(self, kind, offset, target=None):
+        self.kind = kind
+        self.offset = offset
+        self.target = target
+        self.count = 0
+
+    def __str__(self):
+        text = describe(self.kind, self.offset)
+        return text if self.target is None else f"{text} to {self.target}"
 
 
 class Line:
     """What was found right on one line of a code-like."""
 
-    __slots__ = "number", "count", "raises", "good", "branches"
+    __slots__ = "number", "count", "raises", "good"
+    NOTHING = {}
 
     def __init__(self, number):
         self.number = number        # None before the first LINE
         self.count = 0
         self.raises = 0
-        self.good = {}              # offset * SHIFT + kind: how often
-        self.branches = {}          # (kind, offset, target): how often
+        # For each kind: {offset: Spot}, or {(offset, target): Spot}.
+        self.good = [self.NOTHING] * len(KINDS)
+
+    def add(self, key, spot):
+        if self.good[spot.kind] is self.NOTHING:
+            self.good[spot.kind] = {}
+        return self.good[spot.kind].setdefault(key, spot)
+
+    def spots(self, *kinds):
+        return [spot for kind in kinds
+                for spot in list(self.good[kind].values())]
+
+    def __str__(self):
+        return describe(LINE, self.number)
 
 
 class Record:
@@ -175,13 +205,13 @@ class Record:
 
     def events(self):
         """Return how many events were found right."""
-        return sum(line.count + sum(list(line.good.values()))
-                   for line in self.all_lines())
+        return (self.count(*range(len(KINDS)))
+                + sum(line.count for line in self.all_lines()))
 
-    def count(self, kind):
-        return sum(times for line in self.all_lines()
-                   for key, times in list(line.good.items())
-                   if key % SHIFT == kind)
+    def count(self, *kinds):
+        """Return how many events other than LINE were found right."""
+        return sum(spot.count for line in self.all_lines()
+                   for spot in line.spots(*kinds))
 
     def location(self, offset):
         """Return (file, line, end line, column, end column), or None."""
@@ -406,7 +436,7 @@ class Checker:
         *_, self.tool = chosen = sorted(free[:2], reverse=True)
         monitoring.use_tool_id(self.tool, "check_producer")
         self.callbacks = make_callbacks(self)
-        for kind in range(SHIFT):
+        for kind in range(len(KINDS)):
             self.register(kind, self.callbacks[kind])
         if len(chosen) == 2:
             self.probe = Probe(self, chosen[0])
@@ -415,7 +445,7 @@ class Checker:
                 "one tool of sys.monitoring was free, and none for the rules "
                 "state, enter and disable")
         monitoring.set_events(self.tool, sum(
-            event for kind in range(SHIFT) for event in EVENTS[kind]
+            event for kind in range(len(KINDS)) for event in EVENTS[kind]
             if kind not in (C_RETURN, C_RAISE)))
 
     def register(self, kind, callback):
@@ -424,7 +454,7 @@ class Checker:
 
     def stop(self):
         monitoring.set_events(self.tool, 0)
-        for kind in range(SHIFT):
+        for kind in range(len(KINDS)):
             self.register(kind, None)
         monitoring.free_tool_id(self.tool)
         if self.probe is not None:
@@ -479,7 +509,7 @@ class Checker:
                 location = record.location(offset)
             if location is None:
                 location = record.filename, line, line, None, None
-            events = [describe(entry) for entry in record.history
+            events = [str(entry) for entry in record.history
                       ] if history else []
             if event is not None:
                 events.append(event)
@@ -563,7 +593,7 @@ class Checker:
         record = self.by_id.get(id(code)) or self.record(code)
         if not record:
             return None
-        event = describe_event(kind, place)
+        event = describe(kind, place)
         found = top
         while found.code is not None and found.code is not code:
             found = found.below
@@ -630,7 +660,7 @@ class Checker:
     # Places
 
     def check_offset(self, top, kind, offset):
-        """Look at the offset of an event that is new on a line."""
+        """Say whether the offset of an event is right, new on a line."""
         record, line = top.record, top.line
         self.add_kind(record, kind)
         location = record.location(offset)
@@ -660,11 +690,11 @@ class Checker:
                 rule = "place"
                 problem = f"stands for another place as well, on line {first}"
         if problem is None:
-            line.good[offset * SHIFT + kind] = 1
-            return
+            return True
         self.uncounted += 1
         self.find(rule, record, f"the offset of {KINDS[kind]} {problem}",
-                  event=describe_event(kind, offset), **place)
+                  event=describe(kind, offset), **place)
+        return False
 
     def add_kind(self, record, kind):
         if kind not in record.kinds:
@@ -714,7 +744,7 @@ class Checker:
                 self.uncounted += 1
         if lineno not in top.lines:
             self.find("line", record, f"LINE {lineno} is no line of the code",
-                      line=lineno, event=describe_event(LINE, lineno))
+                      line=lineno, event=describe(LINE, lineno))
         line.count += 1
         top.line = line
         top.history.append(line)
@@ -746,7 +776,7 @@ class Checker:
             problem = "has another exception than RAISE"
         if problem is not None:
             self.find("exception", top.record, f"{KINDS[kind]} {problem}",
-                      offset=offset, event=describe_event(kind, offset))
+                      offset=offset, event=describe(kind, offset))
         if kind == YIELD:
             top.record.suspended += 1
         self.count(top, kind, offset)
@@ -763,29 +793,31 @@ class Checker:
         return None
 
     def count(self, top, kind, offset):
-        key = offset * SHIFT + kind
-        if key in top.line.good:
-            top.line.good[key] += 1
-        else:
-            self.check_offset(top, kind, offset)
-        top.history.append(key)
+        spot = top.line.good[kind].get(offset)
+        if spot is None:
+            spot = Spot(kind, offset)
+            if self.check_offset(top, kind, offset):
+                top.line.add(offset, spot)
+        spot.count += 1
+        top.history.append(spot)
 
     def goto(self, kind, code, offset, target):
         """Look at the target of a JUMP or BRANCH, new on a line."""
         top = self.find_activation(code, kind, offset)
         if top is None:
             return self.python(code)
-        self.count(top, kind, offset)
-        record, way = top.record, (kind, offset, target)
-        top.history[-1] = way
+        record, spot = top.record, Spot(kind, offset, target)
+        top.history.append(spot)
+        if not self.check_offset(top, kind, offset):
+            return None
         if type(target) is not int or target < 0 or (
                 record.table is not None
                 and (target % 2 or target // 2 >= len(record.table[0]))):
+            self.uncounted += 1
             self.find("branch", record, f"the target of {KINDS[kind]} is no "
                       f"offset of the code: {target!r:.40}", offset=offset)
             return None
-        branches = top.line.branches
-        branches[way] = branches.get(way, 0) + 1
+        top.line.add((offset, target), spot).count += 1
         if kind == JUMP:
             return None
         targets = record.targets.setdefault(offset, [])
@@ -813,7 +845,7 @@ class Checker:
             return None
         record, call = top.record, top.call
         record.has_ends = True
-        name, event = KINDS[kind], describe_event(kind, offset)
+        name, event = KINDS[kind], describe(kind, offset)
         if call is None:
             self.find("call", record, f"{name} comes without the CALL of "
                       f"anything but a Python function", offset=offset,
@@ -846,7 +878,7 @@ class Checker:
         if top is None:
             return
         record = top.record
-        event = describe_event(kind, offset)
+        event = describe(kind, offset)
         self.check_call(top, exc)
         problem = None
         if kind == RAISE:
@@ -905,9 +937,8 @@ class Checker:
         """See that both ways of each branch were reported."""
         for line in record.lines.values():
             times = collections.Counter()
-            for (kind, offset, _), count in line.branches.items():
-                if kind == BRANCH:
-                    times[offset] += count
+            for spot in line.spots(BRANCH):
+                times[spot.offset] += spot.count
             if not times:
                 continue
             (offset, most), = times.most_common(1)
@@ -940,7 +971,8 @@ class Probe:
     enters the scope again.
 
     In the turn of REST the probe disables what it gets, of events that need no
-    turn any more.  After a turn that leads to nothing the next ones are longer:
+    turn any more.  If nothing has come up by its end, the probe is silent until
+    something does.  After a turn that leads to nothing the next ones are longer:
     a change of what a tool listens to has its price.
     """
 
@@ -949,14 +981,15 @@ class Probe:
         self.tool = tool
         self.waiting = {turn: set() for turn in TURNS}  # records to look at
         self.seen = set()           # (record, kind)
-        self.now = REST             # whose turn it is
+        self.now = LATE             # whose turn it is; REST is next
         self.silent_since = 0       # the turn; without listening to LINE
         self.late = None            # the activation during which it came
+        self.late_turns = 0         # that led to nothing
         self.patience = PATIENCE
         self.looks = 0              # in this turn, that led to nothing
         self.missed = 0
         self.kinds = ()             # what it listens to
-        self.callbacks = [self.make_callback(kind) for kind in range(SHIFT)]
+        self.callbacks = [self.make_callback(kind) for kind in range(len(KINDS))]
         self.original_restart = monitoring.restart_events
         self.restart = self.restart_events
         monitoring.use_tool_id(tool, "check_producer's probe")
@@ -990,8 +1023,7 @@ class Probe:
                     "disable", record, f"{KINDS[kind]} comes again at a place "
                     f"that was disabled", **{which: place}, history=False)
             if (self.now != REST or record.is_shared or not record.is_weak
-                    or (record, kind) not in self.seen
-                    or (kind == LINE and record in self.waiting[LATE])):
+                    or (record, kind) not in self.seen):
                 return None
             record.disabled.add(event)
             return DISABLE
@@ -1027,6 +1059,13 @@ class Probe:
     def next_turn(self):
         checker = self.checker
         with checker.lock:
+            if self.now == LATE:
+                self.late_turns += 1
+                if self.late_turns > MAX_LATE_TURNS:
+                    # What has not run long by now hardly will.
+                    self.waiting[LATE].clear()
+                    self.late_turns = 0
+            was_rest = self.now == REST
             place = TURNS.index(self.now) + 1
             self.now = next((turn for turn in TURNS[place:]
                              if self.waiting[turn]), REST)
@@ -1035,10 +1074,14 @@ class Probe:
             for record in checker.records:
                 record.probed.clear()
             checker.turn += 1
-            if self.now == REST:
-                self.listen(*(LOCAL if KEEPS_DISABLED else ()))
-            else:
-                self.listen(*(() if self.now == LATE else (self.now,)))
+            if self.now == LATE or (was_rest and self.now == REST):
+                self.listen()
+            elif self.now != REST:
+                self.listen(self.now)
+            elif KEEPS_DISABLED:
+                # No LINE while there are code-likes that have to be late.
+                self.listen(*[kind for kind in LOCAL if kind != LINE
+                              or not self.waiting[LATE]])
             self.watch()
 
     def saw(self, record):
@@ -1046,6 +1089,7 @@ class Probe:
         with self.checker.lock:
             self.waiting[self.now].discard(record)
             self.seen.add((record, self.now))
+            self.late_turns = 0
             if not self.waiting[self.now] or self.now == LATE:
                 self.next_turn()
 
@@ -1058,7 +1102,7 @@ class Probe:
     def watch(self):
         """Register the checker's callbacks, those that watch the turn too."""
         for kind, callback in enumerate(self.checker.callbacks):
-            if kind in BEGINS and any(self.waiting.values()):
+            if kind in BEGINS and (self.kinds or self.now != REST):
                 callback = self.watch_begin(callback)
             if kind == self.now:
                 callback = self.watch_event(kind, callback)
@@ -1209,18 +1253,8 @@ def read_table(record, first, last):
                 del first[-1], last[-1]
 
 
-def describe_event(kind, place):
+def describe(kind, place):
     return f"{KINDS[kind]} {place}"
-
-
-def describe(entry):
-    """Return an entry of a history as text."""
-    if isinstance(entry, Line):
-        return describe_event(LINE, entry.number)
-    if isinstance(entry, tuple):
-        kind, offset, target = entry
-        return f"{KINDS[kind]} {offset} to {target}"
-    return describe_event(entry % SHIFT, entry // SHIFT)
 
 
 def make_callbacks(checker):
@@ -1243,13 +1277,13 @@ def make_callbacks(checker):
                             else None)
             local.top = top = Activation(code, record, local.top,
                                          checker.turn)
-            key = offset * SHIFT + kind
-            good = record.start.good
-            if key in good:
-                good[key] += 1
+            try:
+                spot = record.start.good[kind][offset]
+            except KeyError:
+                checker.count(top, kind, offset)
             else:
-                checker.check_offset(top, kind, offset)
-            top.history.append(key)
+                spot.count += 1
+                top.history.append(spot)
             if kind != START or top.depth > MAX_DEPTH:
                 checker.begin(top, kind)
             return None
@@ -1259,17 +1293,18 @@ def make_callbacks(checker):
         def on_end(code, offset, value):
             top = local.top
             if top.code is code and top.exc is None and top.call is None:
-                key = offset * SHIFT + kind
-                good = top.line.good
-                if key in good:
-                    good[key] += 1
-                    top.history.append(key)
-                    local.top = below = top.below
-                    below.ended = top
-                    top.below = top.ended = None
-                    if kind == YIELD:
-                        top.record.suspended += 1
-                    return None
+                try:
+                    spot = top.line.good[kind][offset]
+                except KeyError:
+                    return checker.end(kind, code, offset)
+                spot.count += 1
+                top.history.append(spot)
+                local.top = below = top.below
+                below.ended = top
+                top.below = top.ended = None
+                if kind == YIELD:
+                    top.record.suspended += 1
+                return None
             return checker.end(kind, code, offset)
         return on_end
 
@@ -1280,40 +1315,44 @@ def make_callbacks(checker):
     def on_line(code, lineno):
         top = local.top
         if top.code is code:
-            line = top.lines.get(lineno)
-            if line is not None:
-                top.line = line
-                line.count += 1
-                top.history.append(line)
-                return None
+            try:
+                top.line = line = top.lines[lineno]
+            except KeyError:
+                return checker.line(code, lineno)
+            line.count += 1
+            top.history.append(line)
+            return None
         return checker.line(code, lineno)
 
     def make_goto(kind):
         def on_goto(code, offset, target):
             top = local.top
             if top.code is code:
-                line = top.line
-                way = kind, offset, target
-                key = offset * SHIFT + kind
-                if way in line.branches and key in line.good:
-                    line.branches[way] += 1
-                    line.good[key] += 1
-                    top.history.append(way)
-                    return None
+                try:
+                    spot = top.line.good[kind][offset, target]
+                except (KeyError, TypeError):
+                    return checker.goto(kind, code, offset, target)
+                spot.count += 1
+                top.history.append(spot)
+                return None
             return checker.goto(kind, code, offset, target)
         return on_goto
 
     def on_call(code, offset, function, arg0):
         top = local.top
         if top.code is code and top.call is None:
-            key = offset * SHIFT + CALL
-            good = top.line.good
-            if key in good:
-                good[key] += 1
-                top.history.append(key)
-                if not is_python(function):
-                    top.call = offset, function, arg0
-                return None
+            try:
+                spot = top.line.good[CALL][offset]
+            except KeyError:
+                return checker.call(code, offset, function, arg0)
+            spot.count += 1
+            top.history.append(spot)
+            # is_python(), without a call.
+            of = type(function)
+            if of is not FUNCTION and (of is not METHOD or type(
+                    function.__func__) is not FUNCTION):
+                top.call = offset, function, arg0
+            return None
         return checker.call(code, offset, function, arg0)
 
     def make_call_end(kind):
@@ -1321,26 +1360,19 @@ def make_callbacks(checker):
             top = local.top
             if top.code is code and top.call is not None:
                 called_at, called, argument = top.call
-                key = offset * SHIFT + kind
-                good = top.line.good
                 if (called is function and argument is arg0
-                        and called_at == offset and key in good):
-                    good[key] += 1
-                    top.history.append(key)
-                    top.call = None
-                    return
+                        and called_at == offset):
+                    spot = top.line.good[kind].get(offset)
+                    if spot is not None:
+                        spot.count += 1
+                        top.history.append(spot)
+                        top.call = None
+                        return
             if by_id.get(id(code)) or checker.record(code):
                 checker.call_end(kind, code, offset, function, arg0)
         return on_call_end
 
     def on_stop_iteration(code, offset, exc):
-        top = local.top
-        if top.code is code:
-            key = offset * SHIFT + STOP
-            if key in top.line.good:
-                top.line.good[key] += 1
-                top.history.append(key)
-                return None
         return checker.stop_iteration(code, offset)
 
     def make_exception(kind):
@@ -1358,7 +1390,7 @@ def make_callbacks(checker):
         **{kind: make_call_end(kind) for kind in (C_RETURN, C_RAISE)},
         **{kind: make_exception(kind) for kind in (RAISE, RERAISE, HANDLED)},
     }
-    return [callbacks[kind] for kind in range(SHIFT)]
+    return [callbacks[kind] for kind in range(len(KINDS))]
 
 
 @contextlib.contextmanager
