@@ -157,17 +157,26 @@ class Line:
         self.number = number        # None before the first LINE
         self.count = 0
         self.raises = 0
-        # For each kind: {offset: Spot}, or {(offset, target): Spot}.
+        # For each kind {offset: Spot}; for JUMP and BRANCH
+        # {offset: {target: Spot}}, which is faster than a tuple.
         self.good = [self.NOTHING] * len(KINDS)
 
-    def add(self, key, spot):
+    def add(self, spot):
+        """Add an event, and return what stands for it."""
         if self.good[spot.kind] is self.NOTHING:
             self.good[spot.kind] = {}
-        return self.good[spot.kind].setdefault(key, spot)
+        good, key = self.good[spot.kind], spot.offset
+        if spot.kind in (JUMP, BRANCH):
+            good, key = good.setdefault(key, {}), spot.target
+        return good.setdefault(key, spot)
 
     def spots(self, *kinds):
-        return [spot for kind in kinds
-                for spot in list(self.good[kind].values())]
+        for kind in kinds:
+            for spot in list(self.good[kind].values()):
+                if kind in (JUMP, BRANCH):
+                    yield from list(spot.values())
+                else:
+                    yield spot
 
     def __str__(self):
         return describe(LINE, self.number)
@@ -244,7 +253,7 @@ class Activation:
     """One run of a code-like."""
 
     __slots__ = ("code", "record", "below", "lines", "line", "history",
-                 "exc", "call", "raised", "ended", "turn", "depth",
+                 "exc", "call", "function", "arg0", "raised", "ended", "turn", "depth",
                  "lines_seen")
 
     def __init__(self, code, record, below, turn):
@@ -255,7 +264,7 @@ class Activation:
         self.line = record.start
         self.history = record.history
         self.exc = None             # raised and not handled yet
-        self.call = None            # (offset, callable, arg0) of one that runs
+        self.call = None            # the Spot of a CALL that goes on
         self.ended = None           # the last activation that was above
         self.turn = turn            # of the probe, in which it began
         self.depth = below.depth + 1
@@ -367,8 +376,9 @@ class Report:
 class Local(threading.local):
     """The innermost activation of each thread, or greenlet, as .top."""
 
-    def __init__(self, threads):
+    def __init__(self, threads, find_all_open):
         self.top = Bottom()
+        self.find_all_open = find_all_open
         alive = sys._current_frames()
         # Threads that have ended take no memory if nothing is left open.
         threads[:] = [(ident, names) for ident, names in threads
@@ -385,7 +395,10 @@ class Local(threading.local):
         def on_switch(event, args):
             if event in ("switch", "throw"):
                 origin, target = args
-                suspended[origin] = names["top"]
+                if origin.dead:
+                    names["find_all_open"](names["top"])
+                else:
+                    suspended[origin] = names["top"]
                 names["top"] = suspended.pop(target, None) or Bottom()
             if previous is not None:
                 previous(event, args)
@@ -418,7 +431,7 @@ class Checker:
         with contextlib.suppress(ImportError):
             # If it comes later, it is too late for threads that run.
             import greenlet
-        self.local = Local(self.threads)
+        self.local = Local(self.threads, self.find_all_open)
         self.lock = threading.RLock()
         self.probe = None
         self.turn = 0
@@ -646,16 +659,20 @@ class Checker:
                     below = below.below
             activation = activation.below
 
+    def find_all_open(self, activation):
+        """Count what is open in a thread or greenlet that has ended."""
+        found = []
+        while activation.code is not None:
+            found.append(activation)
+            activation = activation.below
+        for activation in reversed(found):
+            self.find_open(activation)
+
     def check_open(self):
-        """Count what is open when all has ended."""
         running = set(sys._current_frames()) - {threading.get_ident()}
         for ident, names in self.threads:
-            activation, found = names["top"], []
-            while ident not in running and activation.code is not None:
-                found.append(activation)
-                activation = activation.below
-            for activation in reversed(found):
-                self.find_open(activation)
+            if ident not in running:
+                self.find_all_open(names["top"])
 
     # Places
 
@@ -797,7 +814,7 @@ class Checker:
         if spot is None:
             spot = Spot(kind, offset)
             if self.check_offset(top, kind, offset):
-                top.line.add(offset, spot)
+                top.line.add(spot)
         spot.count += 1
         top.history.append(spot)
 
@@ -817,7 +834,7 @@ class Checker:
             self.find("branch", record, f"the target of {KINDS[kind]} is no "
                       f"offset of the code: {target!r:.40}", offset=offset)
             return None
-        top.line.add((offset, target), spot).count += 1
+        top.line.add(spot).count += 1
         if kind == JUMP:
             return None
         targets = record.targets.setdefault(offset, [])
@@ -835,8 +852,9 @@ class Checker:
             return self.python(code)
         self.check_call(top)
         self.count(top, CALL, offset)
-        top.call = (None if is_python(function)
-                    else (offset, function, arg0))
+        if not is_python(function):
+            top.call = top.history[-1]
+            top.function, top.arg0 = function, arg0
         return None
 
     def call_end(self, kind, code, offset, function=MISSING, arg0=MISSING):
@@ -850,28 +868,29 @@ class Checker:
             self.find("call", record, f"{name} comes without the CALL of "
                       f"anything but a Python function", offset=offset,
                       event=event)
-        elif call[0] != offset:
+        elif call.offset != offset:
             self.find("call", record, f"{name} has another offset than CALL, "
-                      f"{call[0]}", offset=offset, event=event)
-        elif function is MISSING and call[1] is not MISSING:
+                      f"{call.offset}", offset=offset, event=event)
+        elif function is MISSING and top.function is not MISSING:
             self.find("call", record, f"{name} has no callable: the functions "
                       f"of the first version do not pass it", offset=offset,
                       event=event)
-        elif function is not call[1] or arg0 is not call[2]:
+        elif function is not top.function or arg0 is not top.arg0:
             self.find("call", record, f"{name} has another callable or "
                       f"argument than CALL", offset=offset, event=event)
-        top.call = None
+        top.call = top.function = top.arg0 = None
         self.count(top, kind, offset)
         return None
 
     def check_call(self, top, exc=None):
         """See that no call is open where its end must have come."""
-        call, top.call = top.call, None
+        call = top.call
+        top.call = top.function = top.arg0 = None
         if (call is not None and (IS_WHOLE or top.record.has_ends)
                 and not (exc is not None
                          and self.may_have_failed(CALL, exc))):
             self.find("call", top.record, "neither C_RETURN nor C_RAISE "
-                      "follows this CALL", offset=call[0])
+                      "follows this CALL", offset=call.offset)
 
     def exception(self, kind, code, offset, exc):
         top = self.find_activation(code, kind, offset, exc)
@@ -1329,7 +1348,7 @@ def make_callbacks(checker):
             top = local.top
             if top.code is code:
                 try:
-                    spot = top.line.good[kind][offset, target]
+                    spot = top.line.good[kind][offset][target]
                 except (KeyError, TypeError):
                     return checker.goto(kind, code, offset, target)
                 spot.count += 1
@@ -1351,25 +1370,30 @@ def make_callbacks(checker):
             of = type(function)
             if of is not FUNCTION and (of is not METHOD or type(
                     function.__func__) is not FUNCTION):
-                top.call = offset, function, arg0
+                top.call = spot
+                top.function = function
+                top.arg0 = arg0
             return None
         return checker.call(code, offset, function, arg0)
 
     def make_call_end(kind):
         def on_call_end(code, offset, function=MISSING, arg0=MISSING):
             top = local.top
-            if top.code is code and top.call is not None:
-                called_at, called, argument = top.call
-                if (called is function and argument is arg0
-                        and called_at == offset):
-                    spot = top.line.good[kind].get(offset)
-                    if spot is not None:
-                        spot.count += 1
-                        top.history.append(spot)
-                        top.call = None
-                        return
+            if (top.code is code and top.call is not None
+                    and top.function is function and top.arg0 is arg0
+                    and top.call.offset == offset):
+                try:
+                    spot = top.line.good[kind][offset]
+                except KeyError:
+                    return checker.call_end(kind, code, offset, function,
+                                            arg0)
+                spot.count += 1
+                top.history.append(spot)
+                top.call = top.function = top.arg0 = None
+                return None
             if by_id.get(id(code)) or checker.record(code):
                 checker.call_end(kind, code, offset, function, arg0)
+            return None
         return on_call_end
 
     def on_stop_iteration(code, offset, exc):
