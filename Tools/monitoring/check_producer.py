@@ -134,10 +134,11 @@ def is_python(function):
 class Spot:
     """An event that was found right, at one offset, to one target if any."""
 
-    __slots__ = "kind", "offset", "target", "count"
+    __slots__ = "kind", "offset", "target", "count", "end"
 
     def __init__(self, kind, offset, target=None):
         self.kind = kind
+        self.end = None             # of a CALL: the Spot of its C_RETURN
         self.offset = offset
         self.target = target
         self.count = 0
@@ -880,6 +881,8 @@ class Checker:
                       f"argument than CALL", offset=offset, event=event)
         top.call = top.function = top.arg0 = None
         self.count(top, kind, offset)
+        if call is not None and call.offset == offset and kind == C_RETURN:
+            call.end = top.history[-1]
         return None
 
     def check_call(self, top, exc=None):
@@ -1380,17 +1383,14 @@ def make_callbacks(checker):
         def on_call_end(code, offset, function=MISSING, arg0=MISSING):
             top = local.top
             if (top.code is code and top.call is not None
-                    and top.function is function and top.arg0 is arg0
-                    and top.call.offset == offset):
-                try:
-                    spot = top.line.good[kind][offset]
-                except KeyError:
-                    return checker.call_end(kind, code, offset, function,
-                                            arg0)
-                spot.count += 1
-                top.history.append(spot)
-                top.call = top.function = top.arg0 = None
-                return None
+                    and top.function is function and top.arg0 is arg0):
+                spot = top.call.end
+                if (spot is not None and spot.offset == offset
+                        and kind == C_RETURN):
+                    spot.count += 1
+                    top.history.append(spot)
+                    top.call = top.function = top.arg0 = None
+                    return None
             if by_id.get(id(code)) or checker.record(code):
                 checker.call_end(kind, code, offset, function, arg0)
             return None
