@@ -187,7 +187,7 @@ class RepositoryTest(unittest.TestCase):
             report = self.run_checked(
                 [python.resolve(),
                  self.source / "Tools/monitoring/check_producer.py", program])
-            self.assertIn("1,220 events of 1 code-likes", report)
+            self.assertIn("1,220 events of 1 code-like", report)
 
     def run_checked(self, command, text=""):
         result = subprocess.run(command, input=text, stdout=subprocess.PIPE,

@@ -327,6 +327,10 @@ class Finding:
         return "\n".join(lines)
 
 
+def count_of(number, noun):
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Report:
     """What was seen and found; complete when the checker has stopped."""
 
@@ -352,14 +356,15 @@ class Report:
                 "notes": self.notes}
 
     def __str__(self):
-        lines = [f"check_producer: {self.events:,} events of "
-                 f"{self.code_likes:,} code-likes"]
+        lines = [f"check_producer: {count_of(self.events, 'event')} of "
+                 f"{count_of(self.code_likes, 'code-like')}"]
         for found in sorted(self.findings, key=lambda found: found.rule):
             lines.append(str(found))
         for rule, count in sorted(self.hidden.items()):
             lines.append(f"[{rule}] {count:,} more times at other places")
         if self.one_way:
-            lines.append(f"{len(self.one_way):,} branches went one way only:")
+            lines.append(f"branches that went one way only: "
+                         f"{len(self.one_way):,}")
             lines += [f"    {place} {name}"
                       for place, name in self.one_way[:SHOWN]]
             if len(self.one_way) > SHOWN:
@@ -1440,18 +1445,21 @@ def checking(rules=None, *, ignore=(), files=(), python_code=()):
 class Progress(threading.Thread):
     """Shows on a terminal that the program goes on."""
 
-    def __init__(self, checker, stream):
+    def __init__(self, checker, stream, interval=1):
         super().__init__(name="check_producer", daemon=True)
+        self.interval = interval
         self.checker = checker
         self.stream = stream
         self.is_over = threading.Event()
 
     def run(self):
         width = 0
-        while not self.is_over.wait(1):
-            text = (f"check_producer: {self.checker.count_events():,} events "
-                    f"of {len(self.checker.records):,} code-likes, "
-                    f"{sum(self.checker.by_rule.values()):,} mistakes")
+        while not self.is_over.wait(self.interval):
+            checker = self.checker
+            text = (f"check_producer: "
+                    f"{count_of(checker.count_events(), 'event')} of "
+                    f"{count_of(len(checker.records), 'code-like')}, "
+                    f"{count_of(sum(checker.by_rule.values()), 'mistake')}")
             width = max(width, len(text))
             print(f"\r{text:{width}}", end="", file=self.stream, flush=True)
         if width:

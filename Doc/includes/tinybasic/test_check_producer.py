@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,6 +12,7 @@ import unittest
 from test_pages import DOC, REFERENCE, block, build
 from test_tinybasic import HERE, PROGRAMS
 
+PAGE = os.path.join(DOC, "howto", "monitoring-producers-test.rst")
 CHECKER = os.path.join(os.path.dirname(DOC), "Tools", "monitoring",
                        "check_producer.py")
 
@@ -156,22 +159,36 @@ class CheckTestCase(unittest.TestCase):
             with open(os.path.join(self.folder, name), "w") as file:
                 file.write(text)
 
+    def run_checker(self, *arguments):
+        """Run the tool in the folder; return its exit status and output."""
+        done = subprocess.run(
+            [sys.executable, CHECKER, *arguments], cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                [self.folder, *filter(None, sys.path)])})
+        return done.returncode, done.stdout
+
     def check(self, *arguments):
         """Return the findings in a run of a program in the folder."""
         path = os.path.join(self.folder, "report.json")
-        done = subprocess.run(
-            [sys.executable, CHECKER, "--json", "-o", path, *arguments],
-            cwd=self.folder, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(
-                [self.folder, *filter(None, sys.path)])})
+        status, output = self.run_checker("--json", "-o", path, *arguments)
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
-        self.assertEqual(done.returncode, 1 if report["findings"] else 0,
-                         done.stdout)
+        self.assertEqual(status, 1 if report["findings"] else 0, output)
         self.assertEqual(report["notes"], [])
         self.assertGreater(report["events"], 0)
         return report["findings"]
+
+    def build_mutant(self, name):
+        """Build Tiny BASIC with a mistake; return what is to be found."""
+        with open(os.path.join(HERE, "tinybasic.c"), encoding="utf-8") as file:
+            source = file.read()
+        edits, expected = MUTANTS[name]
+        for old, new in edits:
+            self.assertEqual(source.count(old), 1, old)
+            source = source.replace(old, new)
+        build(self.folder, "tinybasic", source)
+        return expected
 
 
 class RightTests(CheckTestCase):
@@ -198,18 +215,11 @@ class RightTests(CheckTestCase):
 class MutantTests(CheckTestCase):
 
     def test_mutants(self):
-        with open(os.path.join(HERE, "tinybasic.c"), encoding="utf-8") as file:
-            original = file.read()
-        for name, (edits, expected) in MUTANTS.items():
+        for name in MUTANTS:
             with self.subTest(name):
-                source = original
-                for old, new in edits:
-                    self.assertEqual(source.count(old), 1, old)
-                    source = source.replace(old, new)
-                build(self.folder, "tinybasic", source)
-                found = self.check("driver.py", "30", *SOURCES)
+                expected = self.build_mutant(name)
                 first = {}
-                for finding in found:
+                for finding in self.check("driver.py", "30", *SOURCES):
                     place = finding["place"]
                     numbers = [place["line"]]
                     if place["column"] is not None:
@@ -217,6 +227,24 @@ class MutantTests(CheckTestCase):
                     first.setdefault(finding["rule"], ":".join(
                         map(str, [place["file"], *numbers])))
                 self.assertEqual(first, expected)
+
+
+class PageTests(CheckTestCase):
+
+    def test_report(self):
+        self.build_mutant("no PY_RETURN at END")
+        shutil.copy(os.path.join(PROGRAMS, "sieve.bas"), self.folder)
+        status, report = self.run_checker("driver.py", "1", "sieve.bas")
+        self.assertEqual((status, report),
+                         (1, block(PAGE, "check_producer: ")))
+
+    def test_rules(self):
+        with open(PAGE, encoding="utf-8") as file:
+            documented = re.findall(r"^   \* - ``(.*)``$", file.read(),
+                                    re.MULTILINE)
+        status, usage = self.run_checker("--help")
+        rules = re.sub(r"\s+", " ", usage).partition("rules: ")[2]
+        self.assertEqual(documented, rules.strip().split(", "))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -573,7 +574,7 @@ class BranchTests(RuleTestCase):
         report = self.assert_right(
             function(Code([1, 2]), ("LINE", 0, 1), ("BRANCH", 0, 2)), times=9)
         self.assertEqual(report.one_way, [("foreign.src:1:1, offset 0", "f")])
-        self.assertIn("1 branches went one way only:\n    foreign.src:1:1",
+        self.assertIn("branches that went one way only: 1\n    foreign.src:1:1",
                       str(report))
 
     def test_only_when_true(self):
@@ -977,19 +978,19 @@ class CommandTests(unittest.TestCase):
         stdout, stderr = self.run_tool("program.py", "-x", "--json")
         self.assertEqual(stdout, f"['program.py', '-x', '--json'] __main__ "
                                  f"{self.folder}\n")
-        self.assertIn("3 events of 1 code-likes", stderr)
+        self.assertIn("3 events of 1 code-like", stderr)
         self.assertIn("no rule was found broken", stderr)
 
     def test_module(self):
         stdout, stderr = self.run_tool("-m", "program", "-x")
         self.assertEqual(stdout, f"[{self.program!r}, '-x'] __main__ "
                                  f"{self.folder}\n")
-        self.assertIn("3 events of 1 code-likes", stderr)
+        self.assertIn("3 events of 1 code-like", stderr)
 
     def test_folder(self):
         os.rename(self.program, os.path.join(self.folder, "__main__.py"))
         stdout, stderr = self.run_tool(".", "-x")
-        self.assertIn("3 events of 1 code-likes", stderr)
+        self.assertIn("3 events of 1 code-like", stderr)
 
     def test_broken(self):
         stdout, stderr = self.run_tool("program.py", "bad", status=1)
@@ -1038,6 +1039,24 @@ class CommandTests(unittest.TestCase):
                 self.assertIn(message, stderr)
                 self.assertEqual(stdout, "")
 
+    def test_progress(self):
+        stream = io.StringIO()
+        checker = check_producer.Checker()
+        progress = check_producer.Progress(checker, stream, interval=0.01)
+        checker.start()
+        try:
+            function(Code([1]), ("LINE", 0, 1))()
+            progress.start()
+            while "\r" not in stream.getvalue():
+                pass
+            progress.end()
+        finally:
+            checker.stop()
+        shown = stream.getvalue().split("\r")
+        self.assertEqual(shown[1], "check_producer: 3 events of 1 code-like, "
+                                   "0 mistakes")
+        self.assertEqual((shown[-2].strip(), shown[-1]), ("", ""))
+
     def test_threads(self):
         """The report is made when they have ended."""
         with open(self.program, "a") as file:
@@ -1047,7 +1066,7 @@ class CommandTests(unittest.TestCase):
                                                  run())).start()
                 """))
         stdout, stderr = self.run_tool("program.py")
-        self.assertIn("6 events of 1 code-likes", stderr)
+        self.assertIn("6 events of 1 code-like", stderr)
 
 
 if __name__ == "__main__":
