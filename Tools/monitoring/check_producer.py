@@ -75,8 +75,8 @@ BEGINS = (START, RESUME, THROW)
 ENDS = (RETURN, YIELD, UNWIND)
 # A callback for one of these may return DISABLE.
 LOCAL = (START, RESUME, RETURN, YIELD, LINE, JUMP, BRANCH, CALL, STOP)
-# Turns of the probe, beside those of events.  From those in which it listens to
-# LINE it is as far as can be to LATE.
+# Turns of the probe, beside those of events.  LATE comes long after those in
+# which it listens to LINE.
 LATE, REST = len(KINDS), len(KINDS) + 1
 TURNS = (REST, LINE, *(kind for kind in range(len(KINDS))
                        if kind not in (LINE, C_RETURN, C_RAISE)), LATE)
@@ -98,7 +98,7 @@ SHOWN = 10              # findings of a rule
 HISTORY = 8             # events that led to one
 MAX_DEPTH = 20_000      # of activations: more are never open in one thread
 MAX_WRONG = 1_000       # line numbers of a code-like that are kept
-COPIES = 10             # of a code-like, before it is thought one for each call
+COPIES = 10             # of a code-like; more are taken for one for each call
 LEAKED = 10             # references that nothing is known to have
 LATE_LINES = 20         # of an activation, before the probe comes late
 MAX_LATE = 1_000        # lines until it must have been noticed
@@ -231,15 +231,12 @@ class Record:
             except Exception:
                 return None
             return (filename, *numbers)
-        if self.table is None or offset % 2:
+        if (self.table is None or offset % 2
+                or not 0 <= offset // 2 < len(self.table[0])):
             return None
-        first, last = self.table
-        index = offset // 2
-        if not (0 <= index < len(first)) or first[index] < 0:
-            return None
-        columns = next(itertools.islice(self.positions(), index, None),
-                       (None,) * 4)[2:]
-        return (self.filename, first[index], last[index], *columns)
+        place = [None if column[offset // 2] < 0 else column[offset // 2]
+                 for column in self.table]
+        return None if place[0] is None else (self.filename, *place)
 
     def positions(self):
         """Iterate over co_positions(), or over what co_lines() says."""
@@ -254,8 +251,8 @@ class Activation:
     """One run of a code-like."""
 
     __slots__ = ("code", "record", "below", "lines", "line", "history",
-                 "exc", "call", "function", "arg0", "raised", "ended", "turn", "depth",
-                 "lines_seen")
+                 "exc", "call", "function", "arg0", "raised", "ended", "turn",
+                 "depth", "lines_seen")
 
     def __init__(self, code, record, below, turn):
         self.code = code
@@ -910,7 +907,8 @@ class Checker:
         problem = None
         if kind == RAISE:
             if top.exc is exc:
-                problem = "RAISE comes again, for an exception that was not "                           "handled"
+                problem = ("RAISE comes again, for an exception that was "
+                           "not handled")
             top.line.raises += 1
         elif kind == HANDLED:
             if top.exc is None:
@@ -994,13 +992,13 @@ class Probe:
     the state of another one.
 
     The turn of LATE begins without listening.  When an activation has had some
-    lines, the probe listens to LINE, and must be called as soon as the producer
-    enters the scope again.
+    lines, the probe listens to LINE, and must be called as soon as the
+    producer enters the scope again.
 
     In the turn of REST the probe disables what it gets, of events that need no
-    turn any more.  If nothing has come up by its end, the probe is silent until
-    something does.  After a turn that leads to nothing the next ones are longer:
-    a change of what a tool listens to has its price.
+    turn any more.  If nothing has come up by its end, the probe is silent
+    until something does.  After a turn that leads to nothing the next ones are
+    longer: a change of what a tool listens to has its price.
     """
 
     def __init__(self, checker, tool):
@@ -1016,7 +1014,8 @@ class Probe:
         self.looks = 0              # in this turn, that led to nothing
         self.missed = 0
         self.kinds = ()             # what it listens to
-        self.callbacks = [self.make_callback(kind) for kind in range(len(KINDS))]
+        self.callbacks = [self.make_callback(kind)
+                          for kind in range(len(KINDS))]
         self.original_restart = monitoring.restart_events
         self.restart = self.restart_events
         monitoring.use_tool_id(tool, "check_producer's probe")
@@ -1236,20 +1235,20 @@ def read_attributes(record):
         problems.append(f"its co_qualname is no str, but {qualname!r:.40}")
     record.locate = getattr(code, "co_location", None)
     record.table = record.valid_lines = None
-    record.has_columns = False
-    first, last = array.array("i"), array.array("i")
+    table = [array.array("i") for _ in range(4)]
     if hasattr(code, "co_positions") or hasattr(code, "co_lines"):
         try:
-            read_table(record, first, last)
+            read_table(record, table)
         except Exception as error:
             problems.append(f"its locations cannot be read: {error!r:.60}")
         # What says nothing but the first line, as PyCode_NewEmpty() makes it,
         # has no locations.
-        if record.has_columns or {*first} - {-1, record.firstlineno}:
-            record.table = first, last
+        record.has_columns = any(column >= 0 for column in table[2])
+        if record.has_columns or {*table[0]} - {-1, record.firstlineno}:
+            record.table = table
             record.valid_lines = {
-                number for begin, end in zip(first, last) if begin >= 0
-                for number in range(begin, end + 1)}
+                number for begin, end in zip(*table[:2]) if begin >= 0
+                for number in range(begin, max(begin, end) + 1)}
     if record.locate is not None:
         record.valid_lines = None
     try:
@@ -1259,25 +1258,24 @@ def read_attributes(record):
         record.is_weak = False
         problems.append("it cannot be weakly referenced: nothing can be "
                         "disabled in it, nor local events be set")
-    table = hash((first.tobytes(), last.tobytes()))
     record.attributes = (record.filename, record.name, str(qualname),
-                         record.firstlineno, table)
+                         record.firstlineno,
+                         hash(b"".join(column.tobytes() for column in table)))
     record.key = (type(code), *record.attributes)
     return problems
 
 
-def read_table(record, first, last):
-    """Fill arrays with the lines of the locations, -1 where unknown."""
-    for begin, end, *columns in record.positions():
-        first.append(-1 if begin is None else begin)
-        last.append(first[-1] if end is None else end)
-        if any(column is not None for column in columns):
-            record.has_columns = True
+def read_table(record, table):
+    """Fill four arrays as co_positions() has them, -1 for what is unknown."""
+    for position in record.positions():
+        for values, value in zip(table, position, strict=True):
+            values.append(-1 if value is None else value)
     if isinstance(record.code, types.CodeType):
         # Two units of PyCode_NewWithLocations() follow the last location.
         for _ in range(2):
-            if first and first[-1] == -1:
-                del first[-1], last[-1]
+            if table[0] and table[0][-1] == -1:
+                for values in table:
+                    values.pop()
 
 
 def describe(kind, place):

@@ -1,4 +1,4 @@
-"""Tests of Tools/monitoring/check_producer.py on producers, right and wrong."""
+"""Tests of Tools/monitoring/check_producer.py on right and wrong producers."""
 
 import json
 import os
@@ -125,7 +125,8 @@ MUTANTS = {
           "        ? NULL : PyLong_FromLong(target));")],
         {"branch": "check.bas:1:4"}),
     "JUMP with the state of BRANCH": (
-        [("&run->program->states[ON_JUMP]", "&run->program->states[ON_BRANCH]")],
+        [("&run->program->states[ON_JUMP]",
+          "&run->program->states[ON_BRANCH]")],
         {"state": "check.bas:5:4"}),
     "no C_RETURN": (
         [("&states[ON_CALL], &states[ON_C_RETURN], &states[ON_C_RAISE]",

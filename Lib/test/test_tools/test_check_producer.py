@@ -574,8 +574,8 @@ class BranchTests(RuleTestCase):
         report = self.assert_right(
             function(Code([1, 2]), ("LINE", 0, 1), ("BRANCH", 0, 2)), times=9)
         self.assertEqual(report.one_way, [("foreign.src:1:1, offset 0", "f")])
-        self.assertIn("branches that went one way only: 1\n    foreign.src:1:1",
-                      str(report))
+        self.assertIn("branches that went one way only: 1\n"
+                      "    foreign.src:1:1", str(report))
 
     def test_only_when_true(self):
         code, line = Code([1, 2]), ("LINE", 0, 1)
