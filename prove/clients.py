@@ -9,8 +9,8 @@ from itertools import zip_longest
 import json
 from pathlib import Path
 
-from prove import (clients_covered, clients_debugpy, clients_pdb,
-                   clients_twins)
+from prove import (clients_checked, clients_covered, clients_debugpy,
+                   clients_pdb, clients_twins)
 from prove.clients_covered import COVERAGE
 from series import builder
 from series.common import SeriesError, print_tail, say, status_of
@@ -55,6 +55,7 @@ def check_clients(build, python):
     clients_debugpy.check_basic(build, tool, example)
     cython, python_twin = clients_twins.build_twins(build, tool)
     clients_covered.check_cython(build, cython, python_twin)
+    clients_checked.check_findings(build, build / "src", cython)
     clients_pdb.check_pdb(build, cython, python_twin)
     clients_debugpy.check_debugpy(build, cython, python_twin)
     clients_debugpy.check_numba(build, tool)
