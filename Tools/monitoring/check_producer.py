@@ -1100,14 +1100,15 @@ class Probe:
             for record in checker.records:
                 record.probed.clear()
             checker.turn += 1
-            if self.now == LATE or (was_rest and self.now == REST):
+            if self.now == LATE or (self.now == REST and (
+                    was_rest or not KEEPS_DISABLED)):
                 self.listen()
-            elif self.now != REST:
-                self.listen(self.now)
-            elif KEEPS_DISABLED:
+            elif self.now == REST:
                 # No LINE while there are code-likes that have to be late.
                 self.listen(*[kind for kind in LOCAL if kind != LINE
                               or not self.waiting[LATE]])
+            else:
+                self.listen(self.now)
             self.watch()
 
     def saw(self, record):

@@ -13,6 +13,7 @@ import threading
 import tracemalloc
 import unittest
 import weakref
+from unittest import mock
 from test.support import import_helper, os_helper
 from test.test_tools import skip_if_missing, toolsdir
 
@@ -408,6 +409,16 @@ class CallTests(RuleTestCase):
             failing(Code(), ("CALL", 0, len, 1), failed=(
                 ("RAISE", 0), ("PY_UNWIND", 0))))
 
+    def test_interpreter_without_ends(self):
+        """There a CALL without an end is right, but for who signals ends."""
+        code = Code()
+        call = function(code, ("CALL", 0, len, 1))
+        with mock.patch.object(check_producer, "IS_WHOLE", False):
+            report = self.assert_right(call, times=3)
+            self.assertIn("signals neither C_RETURN nor C_RAISE", str(report))
+            self.assert_broken("call", "neither C_RETURN nor C_RAISE", call,
+                               function(code, (None, 0, len, "x")), times=3)
+
     def test_another_tool_fails(self):
         def on_call(code, offset, function, arg0):
             if isinstance(code, Code):
@@ -763,10 +774,14 @@ class DisableTests(RuleTestCase):
                 if callback is not None:
                     callback(code, 0, 0)
 
+        calls = function(code, ("JUMP", 0, 0)), function(code, call_all)
         self.assert_broken(
             "disable", "JUMP comes again at a place that was disabled",
-            function(code, ("JUMP", 0, 0)), function(code, call_all),
-            times=200, place="foreign.src:1:1")
+            *calls, times=200, place="foreign.src:1:1")
+        # Where the interpreter forgets it, nothing is disabled.
+        with mock.patch.object(check_producer, "KEEPS_DISABLED", False):
+            report = self.assert_right(*calls, times=200)
+        self.assertIn("the rule disable was not looked at", str(report))
 
 
 class LeakTests(RuleTestCase):
