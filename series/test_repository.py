@@ -63,6 +63,35 @@ def missing_on_windows(source, files):
     return missing
 
 
+# What the README's producer lacks, and a program that runs it.
+README_MODULE = """
+#include <Python.h>
+PRODUCER
+static PyMethodDef methods[] = {
+    {"repeat", repeat, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL}
+};
+
+static PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "readme", .m_methods = methods,
+};
+
+PyMODINIT_FUNC
+PyInit_readme(void)
+{
+    return PyModuleDef_Init(&module);
+}
+"""
+README_PROGRAM = """
+import _testcapi
+import readme
+
+code = _testcapi.code_newwithlocations("readme.src", "repeat", None, 42,
+                                       [(42, 42, 0, 8)])
+for i in range(20):
+    readme.repeat(code, 59)
+"""
+
 NEWS_NAME = re.compile(r"Misc/NEWS\.d/next/([^/]+)/\d{4}-\d\d-\d\d-\d\d-\d\d-"
                        r"\d\d\.gh-issue-\d+\.[A-Za-z0-9_-]{6}\.rst")
 
@@ -139,20 +168,32 @@ class RepositoryTest(unittest.TestCase):
         lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
         self.assertLessEqual(len(lines), 220)
 
-    def test_readme_shows_a_producer_that_compiles(self):
-        config = next((self.build / name for name in ("release", "debug")
-                       if (self.build / name / "pyconfig.h").is_file()), None)
-        if config is None:
-            self.skipTest("there is no build with a pyconfig.h")
+    def test_readme_shows_a_producer_that_is_right(self):
+        python = next((self.build / name / "python"
+                       for name in ("debug", "release")
+                       if (self.build / name / "python").is_file()), None)
+        if python is None:
+            self.skipTest("there is no build")
         shown, = re.findall(r"^```c\n(.*?)^```$", (ROOT / "README.md")
                             .read_text(encoding="utf-8"), re.M | re.S)
-        result = subprocess.run(
-            ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror",
-             "-fsyntax-only", f"-I{self.source / 'Include'}", f"-I{config}",
-             "-xc", "-"],
-            input=f"#include <Python.h>\n{shown}PyCFunction used = repeat;\n",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.run_checked(
+                ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-shared",
+                 "-fPIC", f"-I{self.source / 'Include'}",
+                 f"-I{python.parent}", "-o", f"{folder}/readme.so", "-xc",
+                 "-"], README_MODULE.replace("PRODUCER", shown))
+            program = Path(folder, "program.py")
+            program.write_text(README_PROGRAM)
+            report = self.run_checked(
+                [python.resolve(),
+                 self.source / "Tools/monitoring/check_producer.py", program])
+            self.assertIn("1,220 events of 1 code-like", report)
+
+    def run_checked(self, command, text=""):
+        result = subprocess.run(command, input=text, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
         self.assertEqual(result.returncode, 0, result.stdout)
+        return result.stdout
 
     def test_messages(self):
         for patch in self.series.patches:

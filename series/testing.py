@@ -166,9 +166,16 @@ def our_tests(source):
                   for file in folder.glob(f"{pattern}.py"))
 
 
+def tool_tests(source):
+    """Return the modules of the tests of our tools that a tree has."""
+    return [name for name in ("test_tools.test_check_producer",)
+            if (source / "Lib/test" / (name.replace(".", "/") + ".py")
+                ).is_file()]
+
+
 def test_interpreter(tally, python, name, source):
     """Run CPython's own tests, and those of the API if the tree has them."""
-    ours = our_tests(source)
+    ours = [*our_tests(source), *tool_tests(source)]
     if ours:
         tally.regrtest(f"api-{name}", python, *ours)
     tally.regrtest(f"cpython-{name}", python, *NOT_OURS, *CPYTHON_TESTS)

@@ -12,8 +12,8 @@ import re
 import resource
 import shutil
 
-from prove.clients import (covered, debugpy_sessions, pdb_sessions, producers,
-                           profilers, programs)
+from prove.clients import (checked, covered, debugpy_sessions, pdb_sessions,
+                           producers, profilers, programs)
 from prove.clients.programs import Column, Ended
 from series.common import SeriesError, clean_environment, output_of, say
 from series.environments import make_environment
@@ -142,6 +142,8 @@ def check_clients(series, build, stock, ours):
             (language.title, measure(executor, place / str(number), language,
                                      rows, columns, reference))
             for number, (language, rows) in enumerate(languages(build))]
+    checked.check_findings(build / "src/Tools/monitoring/check_producer.py",
+                           columns[-1], place / "checked")
     TABLE.keep(build, markdown(sections, columns))
     SHORT.keep(build, short_table(sections[0][1], columns))
     for table in TABLE, SHORT if series.is_first else ():

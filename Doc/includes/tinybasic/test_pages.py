@@ -36,6 +36,19 @@ def block(path, word):
     return found
 
 
+def build(folder, name, source):
+    """Compile a module into a folder."""
+    path = os.path.join(folder, f"{name}.c")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(source)
+    include = os.path.dirname(sysconfig.get_config_h_filename())
+    subprocess.run(
+        [*shlex.split(sysconfig.get_config_var("CC")), "-shared", "-fPIC",
+         "-Wall", "-Werror", "-I" + sysconfig.get_path("include"),
+         "-I" + include, "-o", os.path.join(folder, f"{name}.so"), path],
+        check=True)
+
+
 class HowtoTests(unittest.TestCase):
 
     def setUp(self):
@@ -114,7 +127,7 @@ class HowtoTests(unittest.TestCase):
 
     def test_producer(self):
         """The reference's producer and tool, and how the how-to tests it."""
-        self.build("twice", block(REFERENCE, "PyInit_twice"))
+        build(self.folder, "twice", block(REFERENCE, "PyInit_twice"))
         tool = block(REFERENCE, "use_tool_id(tool, \"example\")")
         self.assertEqual(self.python(tool),
                          block(REFERENCE, "twice.src:2\n"))
@@ -130,18 +143,6 @@ class HowtoTests(unittest.TestCase):
         self.assertEqual([shown[first - 1][start:end]
                           for first, _, start, end in found],
                          [line.strip() for line in shown])
-
-    def build(self, name, source):
-        """Compile a module into the folder."""
-        path = os.path.join(self.folder, f"{name}.c")
-        with open(path, "w") as file:
-            file.write(source)
-        include = os.path.dirname(sysconfig.get_config_h_filename())
-        subprocess.run(
-            [*shlex.split(sysconfig.get_config_var("CC")), "-shared", "-fPIC",
-             "-Wall", "-Werror", "-I" + sysconfig.get_path("include"),
-             "-I" + include, "-o", os.path.join(self.folder, f"{name}.so"),
-             path], check=True)
 
     def python(self, source):
         """Run Python code that can import from the folder."""
