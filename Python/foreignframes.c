@@ -211,14 +211,10 @@ done:
     return code;
 }
 
-/* Return the code object of the code-like, a new reference: the same one each
-   time, if it can be weakly referenced. */
-static PyObject *
-get_code(PyThreadState *tstate, PyObject *codelike)
+/* Return the code object of a code-like that is none, in get_code()'s way. */
+static Py_NO_INLINE PyObject *
+find_code(PyThreadState *tstate, PyObject *codelike)
 {
-    if (PyCode_Check(codelike) && Py_SIZE(codelike) > 0) {
-        return Py_NewRef(codelike);
-    }
     PyObject *code = _Py_codelike_get_code(tstate->interp, codelike);
     if (code != NULL) {
         return code;
@@ -228,6 +224,15 @@ get_code(PyThreadState *tstate, PyObject *codelike)
         Py_SETREF(code, _Py_codelike_set_code(tstate->interp, codelike, code));
     }
     return code;
+}
+
+/* Return the code object of the code-like, a new reference: the same one each
+   time, if it can be weakly referenced. */
+static inline PyObject *
+get_code(PyThreadState *tstate, PyObject *codelike)
+{
+    return PyCode_Check(codelike) && Py_SIZE(codelike) > 0
+           ? Py_NewRef(codelike) : find_code(tstate, codelike);
 }
 
 /* ------ Frame objects ------ */
@@ -1204,7 +1209,7 @@ has_place(PyObject *code, int offset, int lineno)
 
 /* Return the code object of a code-like that is none for a traceback entry, a
    new reference; or another one that has the place, which becomes that. */
-static PyObject *
+static Py_NO_INLINE PyObject *
 get_traceback_code(PyThreadState *tstate, PyObject *codelike, int *offset,
                    int *lineno, bool *is_own)
 {
@@ -1274,10 +1279,16 @@ make_traceback(PyThreadState *tstate, PyObject *exc, PyObject *codelike,
                                 frame);
     Py_DECREF(frame);
     if (tb != NULL) {
-        /* That of the code object is worked out when it is asked for. */
-        ((PyTracebackObject *)tb)->tb_lineno = lineno == 0 ? -1 : lineno;
-        ((PyTracebackObject *)tb)->tb_lasti =
-            has_place(code, offset, lineno) ? offset : -1;
+        PyTracebackObject *entry = (PyTracebackObject *)tb;
+        if (lineno != 0) {
+            /* Otherwise it is worked out when somebody asks. */
+            entry->tb_lineno = lineno;
+        }
+        if (entry->tb_lasti < 0
+            || (lineno != 0 && !has_place(code, offset, lineno)))
+        {
+            entry->tb_lasti = -1;
+        }
     }
 done:
     Py_DECREF(code);

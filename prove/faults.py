@@ -468,7 +468,7 @@ FRAME_FAULTS = tuple(Fault(*fault) for fault in (
     ("one that was dropped while its frame was made is none",
      "get_frame", "last >= frames->num_activations ||", ""),
     ("a frame has the code object of its code-like each time",
-     "get_code", "_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))", "0"),
+     "find_code", "_PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))", "0"),
     ("an offset of another line than LINE said is not shown",
      "_PyForeignFrames_GetUnit",
      "lineno == 0 || line < 0 || line == lineno", "1"),
@@ -509,6 +509,9 @@ FRAME_FAULTS = tuple(Fault(*fault) for fault in (
      "PyErr_Clear(); PyErr_SetNone(PyExc_KeyError); Py_DECREF(exc);"),
     ("columns are shown where the line is that of the offset",
      "get_traceback_code", "&& *lineno == location.lineno", ""),
+    ("the name of a module is looked up again when its names change",
+     "find_name", "frames->keys_version == keys->dk_version",
+     "keys->dk_kind == DICT_KEYS_UNICODE"),
 ))
 
 FAULTS = EVENT_FAULTS + FRAME_FAULTS
