@@ -167,3 +167,29 @@ class GreenletsTest(unittest.TestCase):
                        self.COUNTS[1:], []):
             with self.assertRaisesRegex(SeriesError, "is counted"):
                 producers.check_python({"01": {"counts": counts}})
+
+
+class VerdictsTest(unittest.TestCase):
+    """What may differ between a page and a measurement."""
+
+    MARKDOWN = "| trace | `run` | wrong: 1 of 2 lines right | right | right |"
+    SHORT = "trace    no      yes     yes"
+
+    def test_another_failure_elsewhere(self):
+        for text, one, other in (
+                (self.MARKDOWN, "wrong: 1 of 2 lines right", "wrong: hangs"),
+                (self.SHORT, "no     ", "partly ")):
+            self.assertEqual(table.verdicts(text),
+                             table.verdicts(text.replace(one, other)))
+
+    def test_what_counts(self):
+        for text, one, other in (
+                (self.MARKDOWN, "wrong: 1 of 2 lines right", "right"),
+                (self.MARKDOWN, "| right | right |", "| crash | right |"),
+                (self.MARKDOWN, "| right | right |", "| right | wrong |"),
+                (self.MARKDOWN, "trace", "pdb"),
+                (self.SHORT, "no ", "yes"),
+                (self.SHORT, "yes     yes", "yes     no")):
+            self.assertNotEqual(table.verdicts(text),
+                                table.verdicts(text.replace(one, other)),
+                                other)
