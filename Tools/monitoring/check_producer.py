@@ -1383,22 +1383,25 @@ def make_callbacks(checker):
             return None
         return checker.call(code, offset, function, arg0)
 
-    def make_call_end(kind):
-        def on_call_end(code, offset, function=MISSING, arg0=MISSING):
-            top = local.top
-            if (top.code is code and top.call is not None
-                    and top.function is function and top.arg0 is arg0):
-                spot = top.call.end
-                if (spot is not None and spot.offset == offset
-                        and kind == C_RETURN):
+    def on_c_return(code, offset, function=MISSING, arg0=MISSING):
+        top = local.top
+        if top.code is code:
+            call = top.call
+            if (call is not None and top.function is function
+                    and top.arg0 is arg0):
+                # Not in the history: it is what follows the CALL there.
+                spot = call.end
+                if spot is not None and spot.offset == offset:
                     spot.count += 1
-                    top.history.append(spot)
                     top.call = top.function = top.arg0 = None
                     return None
-            if by_id.get(id(code)) or checker.record(code):
-                checker.call_end(kind, code, offset, function, arg0)
-            return None
-        return on_call_end
+        if by_id.get(id(code)) or checker.record(code):
+            checker.call_end(C_RETURN, code, offset, function, arg0)
+        return None
+
+    def on_c_raise(code, offset, function=MISSING, arg0=MISSING):
+        if by_id.get(id(code)) or checker.record(code):
+            checker.call_end(C_RAISE, code, offset, function, arg0)
 
     def on_stop_iteration(code, offset, exc):
         return checker.stop_iteration(code, offset)
@@ -1411,11 +1414,10 @@ def make_callbacks(checker):
 
     callbacks = {
         UNWIND: on_unwind, LINE: on_line, CALL: on_call,
-        STOP: on_stop_iteration,
+        C_RETURN: on_c_return, C_RAISE: on_c_raise, STOP: on_stop_iteration,
         **{kind: make_begin(kind) for kind in BEGINS},
         **{kind: make_end(kind) for kind in (RETURN, YIELD)},
         **{kind: make_goto(kind) for kind in (JUMP, BRANCH)},
-        **{kind: make_call_end(kind) for kind in (C_RETURN, C_RAISE)},
         **{kind: make_exception(kind) for kind in (RAISE, RERAISE, HANDLED)},
     }
     return [callbacks[kind] for kind in range(len(KINDS))]
