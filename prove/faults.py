@@ -507,8 +507,6 @@ FRAME_FAULTS = tuple(Fault(*fault) for fault in (
     ("the exception of a traceback is kept",
      "_PyForeignFrames_AddTraceback", "PyErr_SetRaisedException(exc);",
      "PyErr_Clear(); PyErr_SetNone(PyExc_KeyError); Py_DECREF(exc);"),
-    ("columns are shown where the line is that of the offset",
-     "get_traceback_code", "&& *lineno == location.lineno", ""),
     ("the name of a module is looked up again when its names change",
      "find_name", "frames->keys_version == keys->dk_version",
      "keys->dk_kind == DICT_KEYS_UNICODE"),

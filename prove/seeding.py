@@ -1,8 +1,8 @@
 """Seeding faults: can the tests find a check that is missing?
 
 Each fault is tried in a copy of the patched tree and its release build: one
-edit, what it changes compiled anew, and the model test for a minute, or the
-tests of locations or frames.  There are as many copies as the machine has
+edit, what it changes compiled anew, and the tests of how events are fired and
+the model test for a minute, or the tests of locations or frames.  There are as many copies as the machine has
 processors.
 """
 
@@ -21,6 +21,8 @@ from series.common import SeriesError, clean_environment, say
 
 TIME_LIMIT = 60         # seconds
 MODEL_TEST = "test.test_capi.test_monitoring_model"
+# Before that: what the model does not do, such as to set f_lineno.
+FIRING_TESTS = ("test.test_capi.test_monitoring_firing",)
 OTHER_TESTS = {
     LOCATIONS: ("test.test_capi.test_code_locations",
                 "test.test_capi.test_code_locations_lookup"),
@@ -141,7 +143,8 @@ def try_tests(copy, name):
     build_copy(copy)
     if name in OTHER_TESTS:
         return try_others(copy, OTHER_TESTS[name])
-    return try_model(copy)
+    outcome, found = try_others(copy, FIRING_TESTS)
+    return (outcome, found) if found else try_model(copy)
 
 
 def build_copy(copy):

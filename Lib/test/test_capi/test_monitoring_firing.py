@@ -304,6 +304,31 @@ class TestFiring(MonitoringTestCase):
                 monitoring.set_events(TOOL, 0)
                 self.assertEqual(len(errors), 1)
 
+    def test_f_lineno_after_call_tracing(self):
+        # No other tool is called for the event: what the thread runs for
+        # Python code is not forgotten.
+        def on_line(code, line):
+            if code is target.__code__:
+                frame = sys._getframe(1)
+                frame.f_trace = print
+                sys.call_tracing(_testcapi.fire_event_py_throw,
+                                 (self.codelike, 0, KeyError()))
+                frame.f_lineno = line
+                allowed.append(frame)
+
+        def target():
+            pass
+
+        allowed = []
+        monitoring.register_callback(TOOL, E.PY_THROW, lambda *args: None)
+        monitoring.register_callback(TOOL, E.LINE, on_line)
+        monitoring.set_events(TOOL, E.PY_THROW)
+        monitoring.set_local_events(TOOL, target.__code__, E.LINE)
+        enter(self.codelike, "PY_THROW")
+        target()
+        monitoring.set_local_events(TOOL, target.__code__, 0)
+        self.assertEqual(len(allowed), 1)
+
     def test_f_lineno_under_call_tracing(self):
         # A trace function may set it, until it comes to a producer's event.
         def callback(code, offset, exc):

@@ -352,6 +352,31 @@ class TestAttributes(FrameTestCase):
             repr(frame)
         self.assertEqual(variables, {"a": 1})
 
+    @threading_helper.requires_working_threading()
+    def test_clear_of_a_frame_of_another_thread(self):
+        def wait():
+            ready.set()
+            done.wait(support.SHORT_TIMEOUT)
+
+        codelike = Plain()
+        frames = []
+        ready, done = threading.Event(), threading.Event()
+        self.look_at([codelike], frames.append, "LINE")
+        thread = threading.Thread(target=foreign(
+            codelike, ("namespaces", None, {"a": 1}), ("LINE", 0, 3), wait,
+            ("LINE", 0, 4)))
+        thread.start()
+        try:
+            ready.wait(support.SHORT_TIMEOUT)
+            with self.assertRaises(RuntimeError):
+                frames[0].clear()
+        finally:
+            done.set()
+            thread.join()
+        self.assertIs(frames[0], frames[1])
+        self.assertEqual(dict(frames[0].f_locals), {"a": 1})
+        frames[0].clear()
+
     def test_trace_attributes(self):
         frame = self.first_frame(Plain(), ("LINE", 0, 7))
         self.assertIsNone(frame.f_trace)
