@@ -2,8 +2,8 @@
 
 Each fault is tried in a copy of the patched tree and its release build: one
 edit, what it changes compiled anew, and the tests of how events are fired and
-the model test for a minute, or the tests of locations or frames.  There are as many copies as the machine has
-processors.
+the model test for a minute, or the tests of locations or frames.  There are as
+many copies as the machine has processors.
 """
 
 from concurrent.futures import ThreadPoolExecutor
