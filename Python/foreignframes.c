@@ -11,6 +11,7 @@
 #include "pycore_interp.h"        // PyInterpreterState.ceval
 #include "pycore_long.h"          // _PyLong_GetOne()
 #include "pycore_object.h"        // _PyObject_GC_TRACK()
+#include "pycore_pyatomic_ft_wrappers.h" // FT_ATOMIC_LOAD_PTR_RELAXED()
 #include "pycore_pystate.h"       // _PyThreadState_GET()
 #include "pycore_traceback.h"     // _PyTraceBack_FromFrame()
 #include "pycore_tstate.h"        // _PyThreadStateImpl
@@ -64,17 +65,19 @@ static void
 set_place(PyFrameObject *frame, int offset, int lineno)
 {
     PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
-    frame->f_frame->instr_ptr = _PyCode_CODE(code)
-        + (has_unit(code, offset) ? offset >> 1 : -1);
-    frame->f_lineno = lineno;
+    FT_ATOMIC_STORE_PTR_RELAXED(
+        frame->f_frame->instr_ptr,
+        _PyCode_CODE(code) + (has_unit(code, offset) ? offset >> 1 : -1));
+    FT_ATOMIC_STORE_INT_RELAXED(frame->f_lineno, lineno);
 }
 
 int
 _PyForeignFrames_GetUnit(PyFrameObject *frame)
 {
     PyCodeObject *code = _PyFrame_GetCode(frame->f_frame);
-    int unit = _PyInterpreterFrame_LASTI(frame->f_frame);
-    int lineno = frame->f_lineno;
+    _Py_CODEUNIT *place = FT_ATOMIC_LOAD_PTR_RELAXED(frame->f_frame->instr_ptr);
+    int unit = (int)(place - _PyCode_CODE(code));
+    int lineno = FT_ATOMIC_LOAD_INT_RELAXED(frame->f_lineno);
     if (unit >= 0) {
         int line = PyCode_Addr2Line(code, unit * (int)sizeof(_Py_CODEUNIT));
         if (lineno == 0 || line < 0 || line == lineno) {
