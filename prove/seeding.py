@@ -26,8 +26,9 @@ FIRING_TESTS = ("test.test_capi.test_monitoring_firing",)
 OTHER_TESTS = {
     LOCATIONS: ("test.test_capi.test_code_locations",
                 "test.test_capi.test_code_locations_lookup"),
-    FRAMES: ("test.test_capi.test_monitoring_frames",
-             "test.test_capi.test_monitoring_frames_model"),
+    FRAMES: tuple("test.test_capi.test_monitoring_" + part for part in (
+        "frames", "stacks", "tracers", "tracebacks", "activations",
+        "frames_threads", "frames_model")),
 }
 
 

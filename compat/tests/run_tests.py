@@ -22,8 +22,8 @@ API_TESTS = Path(__file__).resolve().parent.parent.parent / "Lib/test/test_capi"
 # Of the API's own header, which is not in use here; of frames and of what only
 # the series can look up; and tests that run long and look for what only the
 # interpreter's implementation can get wrong.
-LEFT_OUT = ("header", "frames", "debuggers", "model", "threads", "class",
-            "lookup")
+LEFT_OUT = ("header", "frames", "stacks", "tracers", "activations", "debuggers",
+            "model", "threads", "class", "lookup")
 
 
 # Of the interpreter's functions, not the layer's; and where an event is waited
@@ -38,9 +38,10 @@ def load():
     """Import the tests; adapt them to this interpreter."""
     if not hasattr(sys.monitoring, "get_location"):
         look_up_positions()
-    files = [*API_TESTS.glob("test_code_locations*.py")]
+    files = {*API_TESTS.glob("test_code_locations*.py"),
+             API_TESTS / "test_monitoring_tracebacks.py"}
     if sends_events():
-        files += API_TESTS.glob("test_monitoring_*.py")
+        files.update(API_TESTS.glob("test_monitoring_*.py"))
     names = [path.stem for path in sorted(files)
              if path.stem.rpartition("_")[2] not in LEFT_OUT]
     modules = {name: importlib.import_module("test_capi." + name)
@@ -49,10 +50,8 @@ def load():
         listen_everywhere(modules["test_monitoring_tools"])
     if sends_events() and sys.version_info < (3, 13):
         trace_opcodes_once(modules["test_monitoring_tools"])
-    frames = importlib.import_module("test_capi.test_monitoring_frames")
-    loader = unittest.defaultTestLoader
-    return [loader.loadTestsFromTestCase(frames.TestAddTraceback),
-            *map(loader.loadTestsFromModule, modules.values())]
+    return list(map(unittest.defaultTestLoader.loadTestsFromModule,
+                    modules.values()))
 
 
 def sends_events():
