@@ -98,6 +98,7 @@ SHOWN = 10              # findings of a rule
 HISTORY = 8             # events that led to one
 MAX_DEPTH = 20_000      # of activations: more are never open in one thread
 MAX_WRONG = 1_000       # line numbers of a code-like that are kept
+MAX_PLACES = 50_000     # of events of a code-like that are kept
 COPIES = 10             # of a code-like; more are taken for one for each call
 LEAKED = 10             # references that nothing is known to have
 LATE_LINES = 20         # of an activation, before the probe comes late
@@ -191,7 +192,7 @@ class Record:
                  "valid_lines", "is_weak",
                  "start", "lines", "wrong_lines", "history", "places",
                  "targets", "kinds", "suspended", "has_ends", "references",
-                 "disabled", "probed", "is_shared")
+                 "disabled", "probed", "is_shared", "room")
 
     def __init__(self, code):
         self.code = code
@@ -207,6 +208,7 @@ class Record:
         self.is_shared = False      # by one code-like for each activation
         self.disabled = set()       # (kind, place), by the probe
         self.probed = set()         # (kind, place), in this turn of the probe
+        self.room = MAX_PLACES      # for further Lines and Spots
         self.references = sys.getrefcount(code)
 
     def all_lines(self):
@@ -705,8 +707,10 @@ class Checker:
                            f"{line.number}: it is that of another place, or "
                            f"LINE comes too late")
         elif record.table is None and kind in (JUMP, BRANCH, CALL, STOP):
-            first = record.places.setdefault(offset, line.number)
-            if first != line.number:
+            first = record.places.get(offset)
+            if first is None and record.room > 0:
+                record.places[offset] = line.number
+            elif first not in (None, line.number):
                 rule = "place"
                 problem = f"stands for another place as well, on line {first}"
         if problem is None:
@@ -756,13 +760,19 @@ class Checker:
         line = top.lines.get(lineno) or record.wrong_lines.get(lineno)
         if line is None:
             line = Line(lineno)
-            if self.is_line(record, lineno):
+            is_right = self.is_line(record, lineno)
+            if is_right and record.room > 0:
+                record.room -= 1
                 top.lines[lineno] = line
+            elif is_right:
+                self.uncounted += 1
             elif len(record.wrong_lines) < MAX_WRONG:
                 record.wrong_lines[lineno] = line
             else:
                 self.uncounted += 1
-        if lineno not in top.lines:
+        else:
+            is_right = lineno in top.lines
+        if not is_right:
             self.find("line", record, f"LINE {lineno} is no line of the code",
                       line=lineno, event=describe(LINE, lineno))
         line.count += 1
@@ -817,9 +827,17 @@ class Checker:
         if spot is None:
             spot = Spot(kind, offset)
             if self.check_offset(top, kind, offset):
-                top.line.add(spot)
+                self.keep(top, spot)
         spot.count += 1
         top.history.append(spot)
+
+    def keep(self, top, spot):
+        """Keep an event that was found right, and return what counts it."""
+        if top.record.room > 0:
+            top.record.room -= 1
+            return top.line.add(spot)
+        self.uncounted += 1
+        return spot
 
     def goto(self, kind, code, offset, target):
         """Look at the target of a JUMP or BRANCH, new on a line."""
@@ -837,8 +855,9 @@ class Checker:
             self.find("branch", record, f"the target of {KINDS[kind]} is no "
                       f"offset of the code: {target!r:.40}", offset=offset)
             return None
-        top.line.add(spot).count += 1
-        if kind == JUMP:
+        self.keep(top, spot).count += 1
+        if kind == JUMP or (record.room == 0
+                            and offset not in record.targets):
             return None
         targets = record.targets.setdefault(offset, [])
         if target not in targets and len(targets) < 3:
@@ -884,7 +903,7 @@ class Checker:
         top.call = top.function = top.arg0 = None
         self.count(top, kind, offset)
         if call is not None and call.offset == offset and kind == C_RETURN:
-            call.end = top.history[-1]
+            call.end = top.line.good[kind].get(offset)
         return None
 
     def check_call(self, top, exc=None):
@@ -1042,13 +1061,15 @@ class Probe:
             if not record:
                 return DISABLE if record is None and kind in LOCAL else None
             event = kind, place
-            record.probed.add(event)
+            if len(record.probed) < MAX_PLACES:
+                record.probed.add(event)
             if event in record.disabled:
                 which = "line" if kind == LINE else "offset"
                 self.checker.find(
                     "disable", record, f"{KINDS[kind]} comes again at a place "
                     f"that was disabled", **{which: place}, history=False)
             if (self.now != REST or record.is_shared or not record.is_weak
+                    or len(record.disabled) == MAX_PLACES
                     or (record, kind) not in self.seen):
                 return None
             record.disabled.add(event)

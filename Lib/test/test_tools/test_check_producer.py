@@ -950,6 +950,30 @@ class ReportTests(RuleTestCase):
         self.assertLess(size, 10000)
         self.assertEqual(report.events, 6 * 12000)
 
+    def test_memory_of_places(self):
+        """It does not grow with places that never come again."""
+        def run(numbers):
+            for i in numbers:
+                function(code, ("LINE", 0, i), ("CALL", 2 * i, len, ""),
+                         ("C_RETURN", 2 * i, len, ""),
+                         ("BRANCH", 2 * i, 0), ("JUMP", 2 * i, 0))()
+
+        for probing in (True, False):
+            code = Code()
+            rules = None if probing else ["call", "branch"]
+            with mock.patch.object(check_producer, "MAX_PLACES", 1000), \
+                    check_producer.checking(rules) as report:
+                run(range(1, 2000))
+                tracemalloc.start()
+                try:
+                    run(range(2000, 5000))
+                    size, _ = tracemalloc.get_traced_memory()
+                finally:
+                    tracemalloc.stop()
+            self.assertTrue(report.ok, report)
+            self.assertLess(size, 20000)
+            self.assertEqual(report.events, 7 * 4999)
+
 
 PROGRAM = """
 import sys
