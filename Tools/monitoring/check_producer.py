@@ -269,6 +269,15 @@ class Activation:
         self.turn = turn            # of the probe, in which it began
         self.depth = below.depth + 1
 
+    def has_branched(self):
+        """Return whether BRANCH came since LINE, as far back as is kept."""
+        for event in reversed(self.history):
+            if isinstance(event, Line):
+                break
+            if event.kind == BRANCH:
+                return True
+        return False
+
 
 class Implied(Activation):
     """One whose beginning was not signaled."""
@@ -887,9 +896,9 @@ class Checker:
         record.has_ends = True
         name, event = KINDS[kind], describe(kind, offset)
         if call is None:
-            self.find("call", record, f"{name} comes without the CALL of "
-                      f"anything but a Python function", offset=offset,
-                      event=event)
+            self.find("call", record, f"{name} comes while no call is open: "
+                      f"its CALL is missing, was of a Python function, or has "
+                      f"an end already", offset=offset, event=event)
         elif call.offset != offset:
             self.find("call", record, f"{name} has another offset than CALL, "
                       f"{call.offset}", offset=offset, event=event)
@@ -928,7 +937,8 @@ class Checker:
             if top.exc is exc:
                 problem = ("RAISE comes again, for an exception that was "
                            "not handled")
-            top.line.raises += 1
+            if not top.has_branched():
+                top.line.raises += 1
         elif kind == HANDLED:
             if top.exc is None:
                 problem = "EXCEPTION_HANDLED comes without RAISE or RERAISE"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -69,11 +70,11 @@ class PdbTest(unittest.TestCase):
                   encoding="utf-8") as file:
             file.write(text)
 
-    def run_driver(self, program, commands, *options):
+    def run_driver(self, program, commands, *options, driver="driver.py"):
         """Return what pdb says first and to each of the commands, of paths the
         last part."""
         result = subprocess.run(
-            [sys.executable, *options, "driver.py", program],
+            [sys.executable, *options, driver, program],
             cwd=self.directory, input="\n".join([*commands, "quit"]),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env={**os.environ,
@@ -169,10 +170,11 @@ class PdbTest(unittest.TestCase):
     def test_howto(self):
         """The session that the how-to shows, command by command."""
         self.write("hello.bas", block(HOWTO, "10 FOR N = 1 TO 2\n20"))
-        self.write("driver.py", DRIVER.replace("io.StringIO()", "sys.stdout"))
+        shutil.copy(os.path.join(HERE, "run.py"), self.directory)
         session = block(HOWTO, "(Pdb) break hello.bas")
         commands = re.findall(r"\(Pdb\) (.*)", session)
-        _, *replies = self.debug("hello.bas", *commands)
+        _, *replies = self.run_driver("hello.bas", commands, "-m", "pdb",
+                                      driver="run.py")
         shown = "".join(f"(Pdb) {command}\n{reply}\n"
                         for command, reply in zip(commands, replies))
         self.assertEqual(shown, session)

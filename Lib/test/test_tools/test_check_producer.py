@@ -438,9 +438,9 @@ class CallTests(RuleTestCase):
             monitoring.free_tool_id(5)
 
     def test_no_call(self):
-        self.assert_broken("call", "C_RETURN comes without the CALL",
+        self.assert_broken("call", "C_RETURN comes while no call is open",
                            function(Code(), ("C_RETURN", 0, len, "x")))
-        self.assert_broken("call", "C_RETURN comes without the CALL",
+        self.assert_broken("call", "C_RETURN comes while no call is open",
                            self.call(("C_RETURN", 0, python_function, "x"),
                                      function_called=python_function))
 
@@ -602,6 +602,14 @@ class BranchTests(RuleTestCase):
             function(code, line, ("BRANCH", 0, 2)),
             failing(code, line, failed=(("RAISE", 0), ("PY_UNWIND", 0))),
             times=5)
+
+    def test_exceptions_after_the_branch(self):
+        code, line = Code([1, 2]), ("LINE", 0, 1)
+        self.assert_broken(
+            "branch", "line 1 ran 5 times without its BRANCH",
+            failing(code, line, ("BRANCH", 0, 2),
+                    failed=(("RAISE", 0), ("PY_UNWIND", 0))),
+            function(code, line), times=5)
 
     def test_targets(self):
         for target in (-2, 3, 6, "2", None):
