@@ -113,7 +113,7 @@ MOVES.append((
 REWRITES = [("kind = 15;", "kind = 13;"), ("kind = column / 8;", "kind = 9;"),
             ("kind = 10 + delta;", "kind = 10;"), ("? 13 : 14;", "? 12 : 14;"),
             ("(unsigned int)column + 1)", "(unsigned int)column)"),
-            ('"RAISE_VARARGS"', '"NO_INSTRUCTION"')]
+            ('"NOP"', '"NO_INSTRUCTION"')]
 LIMITED = "-DPy_LIMITED_API=0x030C0000"
 ABI3 = "_monitoring_abi3.abi3.so"
 STANDARDS = (("gcc", ".c", ("c99", "c11", "c17", "c2x")),

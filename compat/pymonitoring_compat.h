@@ -1864,43 +1864,6 @@ pymon_new_table(const PyCodeLocation *locations, Py_ssize_t num_locations,
     return bytes;
 }
 
-/* The opcodes of RESUME, NOP, what loads AssertionError and RAISE_VARARGS,
-   from the lowest byte on; 0 while they are not known, 1 if the interpreter
-   lacks one, or reads location tables in another way.  Who finds out again
-   finds the same. */
-PYMON_SHARED uint32_t pymon_opcodes = 0;
-
-/* 0 on error. */
-static inline uint32_t
-pymon_find_opcodes(void)
-{
-    /* The number 0 of LOAD_COMMON_CONSTANT is AssertionError. */
-    const char *const names[] = {
-        "RAISE_VARARGS", Py_Version < 0x030E0000 ? "LOAD_ASSERTION_ERROR"
-                                                 : "LOAD_COMMON_CONSTANT",
-        "NOP", "RESUME",
-    };
-    PyObject *module = PyImport_ImportModule("opcode");
-    PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
-    uint32_t opcodes = 0;
-    for (int i = 0; map != NULL && i < 4; i++) {
-        PyObject *opcode = PyMapping_GetItemString(map, names[i]);
-        long number = opcode == NULL ? -1 : PyLong_AsLong(opcode);
-        Py_XDECREF(opcode);
-        if (number < 0) {
-            opcodes = PyErr_ExceptionMatches(PyExc_KeyError);
-            if (opcodes != 0) {
-                PyErr_Clear();
-            }
-            break;
-        }
-        opcodes = opcodes << 8 | (uint32_t)number;
-    }
-    Py_XDECREF(module);
-    Py_XDECREF(map);
-    return opcodes;
-}
-
 /* Read four numbers of a tuple, None as -1; -1 if they are no location, with
    an exception set or not. */
 static inline int
@@ -1918,60 +1881,115 @@ pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
     return PyErr_Occurred() || pymon_find_problem(location) != NULL ? -1 : 0;
 }
 
-/* Code that raises AssertionError if it runs: RESUME and NOPs that have the
-   locations, two instructions that have none. */
+/* Code that raises AssertionError if it runs: RESUME, and two instructions that
+   raise it; or a generator's. */
 static inline PyObject *
-pymon_make_code(uint32_t opcodes, PyObject *filename, PyObject *name,
+pymon_sample(int is_generator)
+{
+#ifdef Py_LIMITED_API
+    PyObject *builtins = PyImport_ImportModule("builtins");
+    /* Py_CompileString() would leave out an assert under python -O. */
+    PyObject *module = builtins ? PyObject_CallMethod(
+        builtins, "compile", "sssiii",
+        is_generator ? "def f(): yield" : "def f(): assert 0", "", "exec", 0,
+        1, 0) : NULL;
+    PyObject *consts = module ? PyObject_GetAttrString(module, "co_consts")
+                              : NULL;
+    PyObject *code = consts ? Py_XNewRef(PyTuple_GetItem(consts, 0)) : NULL;
+    Py_XDECREF(builtins);
+    Py_XDECREF(module);
+    Py_XDECREF(consts);
+    return code;
+#else
+    (void)is_generator;
+    return (PyObject *)PyCode_NewEmpty("", "", 1);
+#endif
+}
+
+/* A code object with other attributes: names and values as by Py_BuildValue().
+   Steals the reference to the code object, which may be NULL on error. */
+static inline PyObject *
+pymon_replace(PyObject *code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    PyObject *kwargs = Py_VaBuildValue(format, list);
+    va_end(list);
+    PyObject *replace = code ? PyObject_GetAttrString(code, "replace") : NULL;
+    PyObject *args = replace ? PyTuple_New(0) : NULL;
+    PyObject *replaced = args && kwargs ? PyObject_Call(replace, args, kwargs)
+                                        : NULL;
+    Py_XDECREF(code);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(replace);
+    Py_XDECREF(args);
+    return replaced;
+}
+
+/* What pymon_find_nop() found; 0 before.  Who asks again finds the same. */
+PYMON_SHARED uint8_t pymon_nop = 0;
+#define PYMON_NO_NOP 255
+
+/* The sample with other names and, if nop is an opcode, one NOP for each
+   location that RESUME has not; what raises has none. */
+static inline PyObject *
+pymon_make_code(int nop, PyObject *filename, PyObject *name,
                 PyObject *qualname, int firstlineno,
                 const PyCodeLocation *locations, Py_ssize_t num_locations)
 {
-    PyObject *code = NULL;
-    /* From 3.15 on the unit after RESUME belongs to it. */
-    Py_ssize_t units = num_locations + (num_locations == 0 ? 3 : 2)
-        + (num_locations < 2 && Py_Version >= 0x030F0000);
-    Py_ssize_t more = units - num_locations;
-    PyObject *table = pymon_new_table(locations, num_locations,
-                                      more, firstlineno);
-    PyObject *bytecode = table == NULL ? NULL
-        : PyBytes_FromStringAndSize(NULL, 2 * units);
-#ifdef Py_LIMITED_API
-    PyObject *sample = bytecode == NULL ? NULL
-        : Py_CompileString("0", "", Py_eval_input);
-    PyObject *type = sample ? (PyObject *)Py_TYPE(sample) : NULL;
-#else
-    PyObject *sample = NULL;
-    PyObject *type = (PyObject *)&PyCode_Type;
-#endif
-    if (bytecode != NULL && type != NULL) {
-        char *unit = PyBytes_AsString(bytecode);
-        for (Py_ssize_t i = 0; i < units; i++, unit += 2) {
-            unit[0] = (char)(opcodes >> (i == 0 ? 0 : i < units - 2 ? 8
-                                         : i < units - 1 ? 16 : 24) & 255);
-            unit[1] = i == units - 1;
+    PyObject *code = pymon_sample(0);
+    PyObject *old = code ? PyObject_GetAttrString(code, "co_code") : NULL;
+    Py_ssize_t before = old ? PyBytes_Size(old) - 4 : 0;
+    Py_ssize_t length = Py_MAX(before, 2 * num_locations);
+    PyObject *bytecode = old && nop != PYMON_NO_NOP
+        ? PyBytes_FromStringAndSize(NULL, length + 4) : NULL;
+    if (bytecode != NULL) {
+        const char *units = PyBytes_AsString(old);
+        char *end = PyBytes_AsString(bytecode);
+        memcpy(end, units, (size_t)before);
+        for (Py_ssize_t i = before; i < length; i += 2) {
+            end[i] = (char)nop;
+            end[i + 1] = 0;
         }
-        code = PyObject_CallFunction(
-            type, "iiiiiiO()()()OOOiOy()()", 0, 0, 0, 0, 1, 0, bytecode,
-            filename, name, qualname, firstlineno, table, "");
+        memcpy(end + length, units + before, 4);
     }
-    Py_XDECREF(sample);
-    Py_XDECREF(bytecode);
-    Py_XDECREF(table);
-    return code;
+    Py_XDECREF(old);
+    return nop == PYMON_NO_NOP
+        ? pymon_replace(code, "{sOsOsOsi}", "co_filename", filename, "co_name",
+                        name, "co_qualname", qualname, "co_firstlineno",
+                        firstlineno)
+        : pymon_replace(code, "{sOsOsOsisNsNsis()}", "co_filename", filename,
+                        "co_name", name, "co_qualname", qualname,
+                        "co_firstlineno", firstlineno, "co_code", bytecode,
+                        "co_linetable", bytecode == NULL ? NULL
+                        : pymon_new_table(locations, num_locations,
+                                          length / 2 + 2 - num_locations,
+                                          firstlineno),
+                        "co_flags", 0, "co_consts");
 }
 
-/* Does the interpreter read all kinds of entries as they are meant?  -1 on
-   error. */
+/* The opcode of NOP, or PYMON_NO_NOP if there is none or the interpreter reads
+   location tables otherwise than this header writes them; -1 on error. */
 static inline int
-pymon_check_opcodes(uint32_t opcodes)
+pymon_find_nop(void)
 {
+    /* All kinds of entries. */
     static const PyCodeLocation sample[] = {
         {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
         {8, 8, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
     };
     enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
-    PyObject *name = PyUnicode_FromString("");
+    int nop = PYMON_LOAD(&pymon_nop);
+    if (nop != 0) {
+        return nop;
+    }
+    PyObject *module = PyImport_ImportModule("opcode");
+    PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
+    PyObject *opcode = map ? PyMapping_GetItemString(map, "NOP") : NULL;
+    PyObject *name = opcode ? PyUnicode_FromString("") : NULL;
+    nop = name ? (int)PyLong_AsLong(opcode) : PYMON_NO_NOP;
     PyObject *code = name == NULL ? NULL
-        : pymon_make_code(opcodes, name, name, name, 1, sample, NUMBER);
+        : pymon_make_code(nop, name, name, name, 1, sample, NUMBER);
     PyObject *positions = code == NULL ? NULL
         : PyObject_CallMethod(code, "co_positions", NULL);
     PyObject *list = positions ? PySequence_List(positions) : NULL;
@@ -1984,48 +2002,22 @@ pymon_check_opcodes(uint32_t opcodes)
             && (memcmp(&found, &sample[i], sizeof(found)) == 0
                 || (found.col_offset & found.end_col_offset) == -1);
     }
-    /* What has another shape is no error. */
-    if (!good && PyErr_Occurred()
-        && PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        good = -1;
-    }
-    else {
-        PyErr_Clear();
-    }
+    Py_XDECREF(module);
+    Py_XDECREF(map);
+    Py_XDECREF(opcode);
     Py_XDECREF(name);
     Py_XDECREF(code);
     Py_XDECREF(positions);
     Py_XDECREF(list);
-    return good;
-}
-
-/* The code object of the one function in a source, with other names, and if
-   table is not NULL that. */
-static inline PyObject *
-pymon_rename(const char *source, PyObject *filename, PyObject *name,
-             PyObject *qualname, int firstlineno, PyObject *table)
-{
-    PyObject *module = Py_CompileString(source, "", Py_file_input);
-    PyObject *consts = module ? PyObject_GetAttrString(module, "co_consts")
-                              : NULL;
-    PyObject *replace = consts ? PyObject_GetAttrString(
-        PyTuple_GetItem(consts, 0), "replace") : NULL;
-    PyObject *args = PyTuple_New(0);
-    PyObject *kwargs = Py_BuildValue(
-        "{sOsOsOsi}", "co_filename", filename, "co_name", name, "co_qualname",
-        qualname, "co_firstlineno", firstlineno);
-    PyObject *renamed = NULL;
-    if (replace != NULL && args != NULL && kwargs != NULL && (table == NULL
-            || PyDict_SetItemString(kwargs, "co_linetable", table) == 0))
-    {
-        renamed = PyObject_Call(replace, args, kwargs);
+    /* What has another shape is no error. */
+    if (!good && PyErr_Occurred()
+        && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return -1;
     }
-    Py_XDECREF(module);
-    Py_XDECREF(consts);
-    Py_XDECREF(replace);
-    Py_XDECREF(args);
-    Py_XDECREF(kwargs);
-    return renamed;
+    PyErr_Clear();
+    nop = good ? nop : PYMON_NO_NOP;
+    PYMON_STORE(&pymon_nop, (uint8_t)nop);
+    return nop;
 }
 
 static inline PyObject *
@@ -2074,32 +2066,10 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
             return NULL;
         }
     }
-#ifdef Py_GIL_DISABLED
-    uint32_t opcodes =
-        _Py_atomic_load_uint32_relaxed(&pymon_opcodes);
-#else
-    uint32_t opcodes = pymon_opcodes;
-#endif
-    if (opcodes == 0) {
-        opcodes = pymon_find_opcodes();
-        int good = opcodes > 1 ? pymon_check_opcodes(opcodes)
-                               : (int)opcodes - 1;
-        if (good < 0) {
-            return NULL;
-        }
-        opcodes = good ? opcodes : 1;
-#ifdef Py_GIL_DISABLED
-        _Py_atomic_store_uint32_relaxed(&pymon_opcodes, opcodes);
-#else
-        pymon_opcodes = opcodes;
-#endif
-    }
-    if (opcodes != 1) {
-        return pymon_make_code(opcodes, filename, name, qualname, firstlineno,
-                               locations, num_locations);
-    }
-    return pymon_rename("def f(): raise AssertionError", filename, name,
-                        qualname, firstlineno, NULL);
+    int nop = pymon_find_nop();
+    return nop < 0 ? NULL
+        : pymon_make_code(nop, filename, name, qualname, firstlineno,
+                          locations, num_locations);
 }
 
 /* ------ The API: tracebacks ------ */
@@ -2154,67 +2124,57 @@ pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
     return filename ? filename : pymon_string(codelike, "co_filename");
 }
 
-/* A frame that shows a code-like at one location.  Its code is made of that,
-   and if *lineno is 0, that is set. */
+/* A frame that shows a code-like at one location: a code object by itself,
+   another by code that has that location alone.  If *lineno is 0, that is
+   set. */
 static inline PyObject *
 pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
 {
-    /* A frame that is new is at one of the first units. */
-    PyCodeLocation locations[4];
-    PyObject *frame = NULL;
+    PyCodeLocation location;
     PyObject *code = NULL;
-    PyObject *globals = PyDict_New();
+    PyObject *frame = NULL;
+    PyObject *filename = NULL;
 #ifndef Py_LIMITED_API
     if (PyCode_Check(codelike)) {
-        int in_code = offset >= 0
-            && offset / 2 < Py_SIZE((PyVarObject *)codelike);
-        int line = !in_code ? -1
-            : PyCode_Addr2Line((PyCodeObject *)codelike, offset);
-        if (*lineno == 0) {
-            *lineno = line > 0 ? line
-                               : ((PyCodeObject *)codelike)->co_firstlineno;
-        }
-        *lasti = line == *lineno ? (int)offset : -1;
         code = Py_NewRef(codelike);
+        location.lineno = offset >= 0
+            && offset / 2 < Py_SIZE((PyVarObject *)codelike)
+            ? PyCode_Addr2Line((PyCodeObject *)codelike, offset) : -1;
     }
 #endif
     if (code == NULL) {
-        PyCodeLocation location;
-        PyObject *filename = pymon_locate(codelike, offset, &location);
-        PyObject *name = pymon_string(codelike, "co_name");
-        if (*lineno == 0 && location.lineno > 0) {
-            *lineno = location.lineno;
-        }
-        if (*lineno == 0) {
-            PyObject *first = PyObject_GetAttrString(codelike,
-                                                     "co_firstlineno");
-            *lineno = first ? (int)PyLong_AsLong(first) : 0;
-            Py_XDECREF(first);
-        }
-        *lasti = location.lineno == *lineno ? 0 : -1;
-        if (*lasti < 0) {
-            location.lineno = location.end_lineno = *lineno;
-            location.col_offset = location.end_col_offset = -1;
-        }
+        filename = pymon_locate(codelike, offset, &location);
+    }
+    if (*lineno == 0 && location.lineno > 0) {
+        *lineno = location.lineno;
+    }
+    if (*lineno == 0) {
+        PyObject *first = PyObject_GetAttrString(codelike, "co_firstlineno");
+        *lineno = first ? (int)PyLong_AsLong(first) : 0;
+        Py_XDECREF(first);
+    }
+    *lasti = location.lineno != *lineno ? -1 : code != NULL ? (int)offset : 0;
+    if (code == NULL && filename != NULL && !PyErr_Occurred()) {
+        const PyCodeLocation line = {*lineno, *lineno, -1, -1};
+        /* A frame that is new is at one of the first units. */
+        PyCodeLocation locations[4];
         for (int i = 0; i < 4; i++) {
-            locations[i] = location;
+            locations[i] = *lasti < 0 ? line : location;
         }
-        if (filename != NULL && name != NULL && !PyErr_Occurred()) {
-#ifdef Py_LIMITED_API
-            PyObject *table = pymon_new_table(locations, 4, 64, *lineno);
-            code = table == NULL ? NULL
-                : pymon_rename("def f(): yield", filename, name, name, *lineno,
-                               table);
-            Py_XDECREF(table);
-#else
-            code = pymon_NewWithLocations(
-                filename, name, NULL, *lineno, locations, 4);
-#endif
+        PyObject *name = pymon_string(codelike, "co_name");
+        int nop = name ? pymon_find_nop() : -1;
+        if (nop >= 0) {
+            code = pymon_replace(
+                pymon_sample(1), "{sOsOsOsisN}", "co_filename", filename,
+                "co_name", name, "co_qualname", name, "co_firstlineno",
+                *lineno, "co_linetable", nop == PYMON_NO_NOP
+                ? PyBytes_FromStringAndSize(NULL, 0)
+                : pymon_new_table(locations, 4, 64, *lineno));
         }
-        Py_XDECREF(filename);
         Py_XDECREF(name);
     }
-    if (code != NULL && globals != NULL) {
+    PyObject *globals = code ? PyDict_New() : NULL;
+    if (globals != NULL) {
 #ifdef Py_LIMITED_API
         /* A generator has a frame before it runs. */
         PyObject *type = pymon_type("FunctionType");
@@ -2230,9 +2190,10 @@ pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
         frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
                                         (PyCodeObject *)code, globals, NULL);
 #endif
+        Py_DECREF(globals);
     }
     Py_XDECREF(code);
-    Py_XDECREF(globals);
+    Py_XDECREF(filename);
     return frame;
 }
 
