@@ -130,40 +130,51 @@ typedef struct _PyMonitoringState {
 } PyMonitoringState;
 #endif
 
-/* Event types by name alone: a new version may change every id.  The two of a
-   call that are not here are switched by CALL. */
-#ifdef Py_LIMITED_API
+/* Event types by name alone, since a new version may change every id, with
+   what callbacks get and the name of the function.  Two that belong to a call
+   are switched by CALL, and INSTRUCTION is never fired. */
+#if PY_VERSION_HEX >= 0x030E0000 || defined(Py_LIMITED_API)
 #  define PYMON_BRANCHES(X) \
-    X(BRANCH) X(BRANCH_LEFT) X(BRANCH_RIGHT)
-#elif PY_VERSION_HEX < 0x030E0000
-#  define PYMON_BRANCHES(X) X(BRANCH)
+    X(VALUE, BRANCH_LEFT, BranchLeft) X(VALUE, BRANCH_RIGHT, BranchRight)
 #else
-#  define PYMON_BRANCHES(X) X(BRANCH_LEFT) X(BRANCH_RIGHT)
+#  define PYMON_BRANCHES(X) X(VALUE, BRANCH, Branch)
 #endif
 #define PYMON_EVENTS(X) \
-    X(PY_START) X(PY_RESUME) X(PY_RETURN) X(PY_YIELD) X(CALL) X(LINE) \
-    X(INSTRUCTION) X(JUMP) PYMON_BRANCHES(X) X(STOP_ITERATION) \
-    X(RAISE) X(EXCEPTION_HANDLED) X(PY_UNWIND) X(PY_THROW) X(RERAISE)
+    X(PLAIN, PY_START, PyStart) X(PLAIN, PY_RESUME, PyResume) \
+    X(VALUE, PY_RETURN, PyReturn) X(VALUE, PY_YIELD, PyYield) \
+    X(CALL, CALL, Call) X(LINE, LINE, Line) X(VALUE, JUMP, Jump) \
+    PYMON_BRANCHES(X) X(VALUE, STOP_ITERATION, StopIteration) \
+    X(RAISED, RAISE, Raise) X(RAISED, EXCEPTION_HANDLED, ExceptionHandled) \
+    X(RAISED, PY_UNWIND, PyUnwind) X(RAISED, PY_THROW, PyThrow) \
+    X(RAISED, RERAISE, Reraise)
+#define PYMON_ID(ARGS, ID, NAME) PY_MONITORING_EVENT_ ## ID,
+
+/* The last parameters of the functions. */
+#define PYMON_PARAMETERS_PLAIN
+#define PYMON_PARAMETERS_RAISED
+#define PYMON_PARAMETERS_VALUE , PyObject *value
+#define PYMON_PARAMETERS_CALL , PyObject *callable, PyObject *arg0
+#define PYMON_PARAMETERS_LINE , int lineno
 
 #ifdef Py_LIMITED_API
 /* One binary is for many versions: these ids are its own, and no version's. */
-#  define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
 enum {
     PYMON_FIRST_ID = 31,
     PYMON_EVENTS(PYMON_ID)
+    PY_MONITORING_EVENT_INSTRUCTION,
     PY_MONITORING_EVENT_C_RETURN,
     PY_MONITORING_EVENT_C_RAISE
 };
-#  undef PYMON_ID
-#elif PY_VERSION_HEX < 0x030E0000
-#  define pymon_id(EVENT) (EVENT)
-#  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
-#  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
 #else
 #  define pymon_id(EVENT) (EVENT)
+#endif
+#if PY_VERSION_HEX >= 0x030E0000 || defined(Py_LIMITED_API)
 /* 3.14 fires no BRANCH: its id has no place in the interpreter's tables. */
 #  undef PY_MONITORING_EVENT_BRANCH
 #  define PY_MONITORING_EVENT_BRANCH PY_MONITORING_EVENT_BRANCH_RIGHT
+#else
+#  define PY_MONITORING_EVENT_BRANCH_LEFT PY_MONITORING_EVENT_BRANCH
+#  define PY_MONITORING_EVENT_BRANCH_RIGHT PY_MONITORING_EVENT_BRANCH
 #endif
 
 /* 3.14's needs an internal header. */
@@ -218,10 +229,6 @@ typedef struct {
 
 #define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
 
-/* The interpreter's functions for most events. */
-typedef int pymon_plain(PyMonitoringState *, PyObject *, int32_t);
-typedef int pymon_value(PyMonitoringState *, PyObject *, int32_t, PyObject *);
-
 /* One event on its way to the tools.  number is what stands for the location:
    the offset or, for LINE, the line. */
 typedef struct {
@@ -231,12 +238,9 @@ typedef struct {
     int32_t offset;
     int number;
     int nargs;                      /* that callbacks get */
-    PyObject *arg1;                 /* after code-like and number; NULL: the */
-    PyObject *arg2;                 /* exception that is set, or MISSING */
-#if !PYMON_TABLES
-    pymon_plain *plain;
-    pymon_value *value;
-#endif
+    int raised;                     /* arg1 is the exception that is set */
+    PyObject *arg1;                 /* after code-like and number; where NULL, */
+    PyObject *arg2;                 /* callbacks get MISSING */
 } pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
@@ -245,9 +249,10 @@ typedef struct {
 static inline int
 pymon_base_event(int event)
 {
-#define PYMON_CASE(NAME) case PY_MONITORING_EVENT_ ## NAME:
+#define PYMON_CASE(ARGS, ID, NAME) case PY_MONITORING_EVENT_ ## ID:
     switch (event) {
         PYMON_EVENTS(PYMON_CASE)
+        case PY_MONITORING_EVENT_INSTRUCTION:
             return event;
         case PY_MONITORING_EVENT_C_RETURN:
         case PY_MONITORING_EVENT_C_RAISE:
@@ -696,10 +701,12 @@ pymon_remove_callback(int tool, int event)
 #  ifdef __cplusplus
 extern "C" {
 #  endif
-typedef int pymon_ends_call(PyMonitoringState *, PyObject *, int32_t,
-                            PyObject *, PyObject *);
-PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallReturnEvent PYMON_WEAK;
-PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallRaiseEvent PYMON_WEAK;
+#  define PYMON_DECLARE(ARGS, ID, NAME) \
+    PyAPI_FUNC(int) _PyMonitoring_Fire ## NAME ## Event( \
+        PyMonitoringState *state, PyObject *codelike, int32_t offset \
+        PYMON_PARAMETERS_ ## ARGS) PYMON_WEAK;
+PYMON_DECLARE(CALL, C_RETURN, CallReturn)
+PYMON_DECLARE(CALL, C_RAISE, CallRaise)
 PyAPI_FUNC(PyObject *) _PyMonitoring_Vectorcall(
     PyMonitoringState *call_state, PyMonitoringState *c_return_state,
     PyMonitoringState *c_raise_state, PyObject *codelike, int32_t offset,
@@ -716,35 +723,14 @@ PyAPI_FUNC(PyObject *) PyCode_NewWithLocations(
 PyAPI_FUNC(int) PyMonitoring_EnterScope(
     PyMonitoringState *state_array, uint64_t *version,
     const uint8_t *event_types, Py_ssize_t length) PYMON_WEAK;
-PyAPI_FUNC(int) _PyMonitoring_FireLineEvent(
-    PyMonitoringState *state, PyObject *codelike, int32_t offset,
-    int lineno) PYMON_WEAK;
-PyAPI_FUNC(pymon_ends_call) _PyMonitoring_FireCallEvent PYMON_WEAK;
-#    define PYMON_DECLARE(KIND, NAME) \
-        PyAPI_FUNC(pymon_ ## KIND) \
-            _PyMonitoring_Fire ## NAME ## Event PYMON_WEAK;
-PYMON_DECLARE(plain, PyStart)
-PYMON_DECLARE(plain, PyResume)
-PYMON_DECLARE(plain, PyThrow)
-PYMON_DECLARE(plain, Raise)
-PYMON_DECLARE(plain, Reraise)
-PYMON_DECLARE(plain, ExceptionHandled)
-PYMON_DECLARE(plain, PyUnwind)
-PYMON_DECLARE(plain, CRaise)
-PYMON_DECLARE(value, PyReturn)
-PYMON_DECLARE(value, PyYield)
-PYMON_DECLARE(value, Jump)
-PYMON_DECLARE(value, Branch)
-PYMON_DECLARE(value, BranchLeft)
-PYMON_DECLARE(value, BranchRight)
-PYMON_DECLARE(value, StopIteration)
-PYMON_DECLARE(value, CReturn)
-#    undef PYMON_DECLARE
+PYMON_EVENTS(PYMON_DECLARE)
+PYMON_DECLARE(VALUE, BRANCH, Branch)
+PYMON_DECLARE(VALUE, C_RETURN, CReturn)
+PYMON_DECLARE(PLAIN, C_RAISE, CRaise)
 #  endif
 #  ifdef __cplusplus
 }
 #  endif
-#  undef PYMON_WEAK
 #  define PYMON_IF_NATIVE(CALL) \
     if (&_PyMonitoring_Vectorcall != NULL) { \
         return CALL; \
@@ -770,20 +756,19 @@ PYMON_SHARED uint8_t pymon_ids[
 static inline int
 pymon_find_ids(void)
 {
-#define PYMON_NAME(NAME) #NAME,
+#define PYMON_NAME(ARGS, ID, NAME) #ID,
     static const char *const names[] = {
         PYMON_EVENTS(PYMON_NAME)
-        "C_RETURN", "C_RAISE",
+        "INSTRUCTION", "C_RETURN", "C_RAISE",
     };
 #undef PYMON_NAME
     uint8_t ids[sizeof(pymon_ids)];
     PyObject *events = pymon_attribute("events");
     for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
-        /* From 3.14 on there are two of them, and BRANCH is for one. */
-        const char *name = strncmp(names[i], "BRANCH", 6) != 0 ? names[i]
-            : Py_Version < 0x030E0000 ? "BRANCH"
-            : names[i][6] ? names[i] : "BRANCH_RIGHT";
-        PyObject *set = PyObject_GetAttrString(events, name);
+        int is_one = Py_Version < 0x030E0000
+            && strncmp(names[i], "BRANCH", 6) == 0;
+        PyObject *set = PyObject_GetAttrString(
+            events, is_one ? "BRANCH" : names[i]);
         unsigned long bits = set == NULL ? 0 : PyLong_AsUnsignedLong(set);
         Py_XDECREF(set);
         if (PyErr_Occurred()) {
@@ -872,9 +857,9 @@ pymon_tools(int event)
 static inline uint8_t
 pymon_listeners(void)
 {
-#define PYMON_ID(NAME) PY_MONITORING_EVENT_ ## NAME,
-    static const uint8_t types[] = {PYMON_EVENTS(PYMON_ID)};
-#undef PYMON_ID
+    static const uint8_t types[] = {
+        PYMON_EVENTS(PYMON_ID) PY_MONITORING_EVENT_INSTRUCTION
+    };
     PyMonitoringState states[sizeof(types)];
     uint64_t version = 0;
     int tools = 0;
@@ -886,24 +871,39 @@ pymon_listeners(void)
     return (uint8_t)(tools & PYMON_TOOL_MASK);
 }
 
-/* The function of the interpreter for an event other than C_RETURN and
-   C_RAISE. */
+/* The function of the interpreter for an event.  Only the series has those of
+   C_RETURN and C_RAISE. */
 static inline int
 pymon_native(PyMonitoringState *state, const pymon_event *event)
 {
-    if (event->plain != NULL) {
-        return event->plain(state, event->codelike, event->offset);
+#define PYMON_ARGS_PLAIN
+#define PYMON_ARGS_RAISED
+#define PYMON_ARGS_VALUE , event->arg1
+#define PYMON_ARGS_CALL , event->arg1, event->arg2
+#define PYMON_ARGS_LINE , event->number
+#define PYMON_CASE(ARGS, ID, NAME) \
+    case PY_MONITORING_EVENT_ ## ID: \
+        return _PyMonitoring_Fire ## NAME ## Event( \
+            state, event->codelike, event->offset PYMON_ARGS_ ## ARGS);
+#ifdef Py_LIMITED_API
+    if (&_PyMonitoring_FireBranchLeftEvent == NULL
+        && (event->id == PY_MONITORING_EVENT_BRANCH_LEFT
+            || event->id == PY_MONITORING_EVENT_BRANCH_RIGHT))
+    {
+        return _PyMonitoring_FireBranchEvent(state, event->codelike,
+                                             event->offset, event->arg1);
     }
-    if (event->value != NULL) {
-        return event->value(state, event->codelike, event->offset,
-                            event->arg1);
+#endif
+    switch (event->id) {
+        PYMON_EVENTS(PYMON_CASE)
+#ifdef PYMON_WEAK
+        PYMON_CASE(CALL, C_RETURN, CallReturn)
+        PYMON_CASE(CALL, C_RAISE, CallRaise)
+#endif
+        default:
+            return 0;
     }
-    if (event->id == PY_MONITORING_EVENT_LINE) {
-        return _PyMonitoring_FireLineEvent(state, event->codelike,
-                                           event->offset, event->number);
-    }
-    return _PyMonitoring_FireCallEvent(state, event->codelike, event->offset,
-                                       event->arg1, event->arg2);
+#undef PYMON_CASE
 }
 
 #if PYMON_GIL
@@ -1059,7 +1059,7 @@ pymon_call_tools(const pymon_event *event, uint8_t tools)
         return -1;
     }
 #endif
-    if (event->plain != NULL && event->nargs == 3) {
+    if (event->raised) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
     int err = pymon_native(&state, event);
@@ -1354,7 +1354,6 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
         return 0;
     }
     int err = -1;
-    int is_exception = event->id == PY_MONITORING_EVENT_C_RAISE;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
     int local = pymon_local_tools(event, others);
@@ -1372,11 +1371,11 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
                      event->name, (int)event->offset);
         goto done;
     }
-    if (event->nargs == 3 && event->arg1 == NULL) {
+    if (event->raised) {
         event->arg1 = pending;
-        is_exception = 1;
     }
-    if (is_exception && pending == NULL) {
+    if (pending == NULL && (event->raised
+                            || event->id == PY_MONITORING_EVENT_C_RAISE)) {
         PyErr_Format(PyExc_ValueError,
                      "Firing event %d with no exception set", event->id);
         goto done;
@@ -1528,113 +1527,38 @@ pymon_ExitScope(void)
 
 /* ------ The API: events ------ */
 
-#if PYMON_TABLES
-#  define PYMON_FUNCTIONS(PLAIN, VALUE)
-#else
-#  define PYMON_FUNCTIONS(PLAIN, VALUE) , PLAIN, VALUE
-#endif
+/* What callbacks get after code-like and number. */
+#define PYMON_FIELDS_PLAIN offset, 2, 0, NULL, NULL
+#define PYMON_FIELDS_RAISED offset, 3, 1, NULL, NULL
+#define PYMON_FIELDS_VALUE offset, 3, 0, value, NULL
+#define PYMON_FIELDS_CALL offset, 4, 0, callable, arg0
+#define PYMON_FIELDS_LINE lineno, 2, 0, NULL, NULL
 
-/* nargs: 2, and 3 where callbacks get the exception that is set. */
-#define PYMON_FIRE(NAME, ID, NARGS) \
+#define PYMON_DEFINE(ARGS, ID, NAME) \
     static inline int \
     pymon_Fire ## NAME ## Event( \
-        PyMonitoringState *state, PyObject *codelike, int32_t offset) \
+        PyMonitoringState *state, PyObject *codelike, int32_t offset \
+        PYMON_PARAMETERS_ ## ARGS) \
     { \
         if (!PYMON_ACTIVE(state, codelike)) { \
             return 0; \
         } \
         pymon_event event = { \
-            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, NARGS, \
-            NULL, NULL PYMON_FUNCTIONS( \
-                _PyMonitoring_Fire ## NAME ## Event, NULL) \
+            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, \
+            PYMON_FIELDS_ ## ARGS \
         }; \
         return pymon_fire(state, &event); \
     }
 
-#define PYMON_FIRE_VALUE(NAME, ID, VALUE) \
-    PYMON_FIRE_BY(NAME, ID, VALUE, _PyMonitoring_Fire ## NAME ## Event)
-#define PYMON_FIRE_BY(NAME, ID, VALUE, FUNCTION) \
-    static inline int \
-    pymon_Fire ## NAME ## Event( \
-        PyMonitoringState *state, PyObject *codelike, int32_t offset, \
-        PyObject *VALUE) \
-    { \
-        if (!PYMON_ACTIVE(state, codelike)) { \
-            return 0; \
-        } \
-        pymon_event event = { \
-            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 3, \
-            VALUE, NULL PYMON_FUNCTIONS(NULL, FUNCTION) \
-        }; \
-        return pymon_fire(state, &event); \
-    }
-
-PYMON_FIRE(PyStart, PY_START, 2)
-PYMON_FIRE(PyResume, PY_RESUME, 2)
-PYMON_FIRE_VALUE(PyReturn, PY_RETURN, retval)
-PYMON_FIRE_VALUE(PyYield, PY_YIELD, retval)
-PYMON_FIRE_VALUE(Jump, JUMP, target_offset)
-#ifdef Py_LIMITED_API
-PYMON_FIRE_BY(BranchLeft, BRANCH_LEFT, target_offset,
-              &_PyMonitoring_FireBranchLeftEvent != NULL
-              ? _PyMonitoring_FireBranchLeftEvent
-              : _PyMonitoring_FireBranchEvent)
-PYMON_FIRE_BY(BranchRight, BRANCH_RIGHT, target_offset,
-              &_PyMonitoring_FireBranchRightEvent != NULL
-              ? _PyMonitoring_FireBranchRightEvent
-              : _PyMonitoring_FireBranchEvent)
-#  define pymon_FireBranchEvent pymon_FireBranchRightEvent
-#elif PY_VERSION_HEX >= 0x030E0000
-PYMON_FIRE_VALUE(BranchLeft, BRANCH_LEFT, target_offset)
-PYMON_FIRE_VALUE(BranchRight, BRANCH_RIGHT, target_offset)
+PYMON_EVENTS(PYMON_DEFINE)
+PYMON_DEFINE(CALL, C_RETURN, CallReturn)
+PYMON_DEFINE(CALL, C_RAISE, CallRaise)
+#if PY_VERSION_HEX >= 0x030E0000 || defined(Py_LIMITED_API)
 #  define pymon_FireBranchEvent pymon_FireBranchRightEvent
 #else
-PYMON_FIRE_VALUE(Branch, BRANCH, target_offset)
 #  define pymon_FireBranchLeftEvent pymon_FireBranchEvent
 #  define pymon_FireBranchRightEvent pymon_FireBranchEvent
 #endif
-PYMON_FIRE_VALUE(StopIteration, STOP_ITERATION, value)
-PYMON_FIRE(PyThrow, PY_THROW, 3)
-PYMON_FIRE(Raise, RAISE, 3)
-PYMON_FIRE(Reraise, RERAISE, 3)
-PYMON_FIRE(ExceptionHandled, EXCEPTION_HANDLED, 3)
-PYMON_FIRE(PyUnwind, PY_UNWIND, 3)
-
-static inline int
-pymon_FireLineEvent(PyMonitoringState *state, PyObject *codelike,
-                    int32_t offset, int lineno)
-{
-    if (!PYMON_ACTIVE(state, codelike)) {
-        return 0;
-    }
-    pymon_event event = {
-        PY_MONITORING_EVENT_LINE, "LINE", codelike, offset, lineno, 2, NULL,
-        NULL PYMON_FUNCTIONS(NULL, NULL)
-    };
-    return pymon_fire(state, &event);
-}
-
-#define PYMON_FIRE_CALL(NAME, ID) \
-    static inline int \
-    pymon_Fire ## NAME ## Event( \
-        PyMonitoringState *state, PyObject *codelike, int32_t offset, \
-        PyObject *callable, PyObject *arg0) \
-    { \
-        if (!PYMON_ACTIVE(state, codelike)) { \
-            return 0; \
-        } \
-        PYMON_IF_NATIVE(_PyMonitoring_Fire ## NAME ## Event( \
-            state, codelike, offset, callable, arg0)) \
-        pymon_event event = { \
-            PY_MONITORING_EVENT_ ## ID, #ID, codelike, offset, offset, 4, \
-            callable, arg0 PYMON_FUNCTIONS(NULL, NULL) \
-        }; \
-        return pymon_fire(state, &event); \
-    }
-
-PYMON_FIRE_CALL(Call, CALL)
-PYMON_FIRE_CALL(CallReturn, C_RETURN)
-PYMON_FIRE_CALL(CallRaise, C_RAISE)
 
 static inline int
 pymon_FireCReturnEvent(PyMonitoringState *state, PyObject *codelike,
@@ -2261,13 +2185,6 @@ pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
 #define PyMonitoring_SetFrameNamespaces pymon_SetFrameNamespaces
 #define PyMonitoring_AddTraceback pymon_AddTraceback
 #define PyCode_NewWithLocations pymon_NewWithLocations
-
-#undef PYMON_FIRE
-#undef PYMON_FIRE_VALUE
-#undef PYMON_FIRE_BY
-#undef PYMON_FIRE_CALL
-#undef PYMON_FUNCTIONS
-#undef PYMON_IF_NATIVE
 
 #endif /* no series */
 
