@@ -239,8 +239,8 @@ typedef struct {
     int number;
     int nargs;                      /* that callbacks get */
     int raised;                     /* arg1 is the exception that is set */
-    PyObject *arg1;                 /* after code-like and number; where NULL, */
-    PyObject *arg2;                 /* callbacks get MISSING */
+    PyObject *arg1;                 /* after code-like and number */
+    PyObject *arg2;
 } pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
@@ -300,6 +300,15 @@ pymon_attribute(const char *name)
     PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
     Py_XDECREF(module);
     return attribute;
+}
+
+/* DISABLE or MISSING, which are immortal: a borrowed reference. */
+static inline PyObject *
+pymon_constant(const char *name)
+{
+    PyObject *constant = pymon_attribute(name);
+    Py_XDECREF(constant);
+    return constant;
 }
 
 /* Call a function of sys.monitoring. */
@@ -960,34 +969,13 @@ pymon_remove_callback(int tool, int event)
 
 #if PYMON_GIL
 
-/* sys.monitoring's DISABLE and MISSING, both immortal, and of the process. */
-PYMON_SHARED PyObject *pymon_DISABLE = NULL;
-PYMON_SHARED PyObject *pymon_MISSING = NULL;
-
-static inline int
-pymon_constants(void)
-{
-    if (pymon_DISABLE == NULL) {
-        pymon_DISABLE = pymon_attribute("DISABLE");
-    }
-    if (pymon_MISSING == NULL) {
-        pymon_MISSING = pymon_attribute("MISSING");
-    }
-    return pymon_DISABLE != NULL && pymon_MISSING != NULL ? 0 : -1;
-}
-
 /* Call the tools' callbacks.  Return those that asked for DISABLE, or -1. */
 static inline int
 pymon_call_callbacks(const pymon_event *event, uint8_t tools)
 {
-    if (pymon_constants() < 0) {
-        return -1;
-    }
-    PyObject *missing = pymon_MISSING;
     PyObject *args[5] = {
-        NULL, event->codelike, PyLong_FromLong(event->number),
-        event->arg1 ? event->arg1 : missing,
-        event->arg2 ? event->arg2 : missing,
+        NULL, event->codelike, PyLong_FromLong(event->number), event->arg1,
+        event->arg2,
     };
     int disabling = 0;
     pymon_pause pause;
@@ -1000,23 +988,19 @@ pymon_call_callbacks(const pymon_event *event, uint8_t tools)
             continue;
         }
         PyObject *callback = pymon_callback(tool, event->id);
-        if (callback == NULL) {
-            if (PyErr_Occurred()) {
-                disabling = -1;
-                break;
-            }
-            continue;
-        }
-        PyObject *res = PyObject_Vectorcall(
+        PyObject *res = callback == NULL ? NULL : PyObject_Vectorcall(
             callback, args + 1,
             (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(callback);
+        PyObject *disable = res == NULL || res == Py_None ? Py_None
+            : pymon_constant("DISABLE");
+        int ends = disable == NULL || (res == NULL && PyErr_Occurred());
+        Py_XDECREF(callback);
         Py_XDECREF(res);
-        if (res == NULL) {
+        if (ends) {
             disabling = -1;
             break;
         }
-        if (res != pymon_DISABLE) {
+        if (res != disable || res == Py_None) {
             continue;
         }
         if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
@@ -1374,6 +1358,12 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
     if (event->raised) {
         event->arg1 = pending;
     }
+    if (event->nargs == 4 && event->arg1 == NULL) {
+        event->arg1 = event->arg2 = pymon_constant("MISSING");
+        if (event->arg1 == NULL) {
+            goto done;
+        }
+    }
     if (pending == NULL && (event->raised
                             || event->id == PY_MONITORING_EVENT_C_RAISE)) {
         PyErr_Format(PyExc_ValueError,
@@ -1630,16 +1620,10 @@ pymon_Vectorcall(PyMonitoringState *call_state,
         _PyMonitoring_Vectorcall(call_state, c_return_state, c_raise_state,
                                  codelike, offset, callable, args, nargsf,
                                  kwnames))
-    PyObject *arg0;
-    if (PyVectorcall_NARGS(nargsf) > 0) {
-        arg0 = args[0];
-    }
-    else {
-        arg0 = pymon_attribute("MISSING");
-        if (arg0 == NULL) {
-            return NULL;
-        }
-        Py_DECREF(arg0);            /* immortal */
+    PyObject *arg0 = PyVectorcall_NARGS(nargsf) > 0 ? args[0]
+        : pymon_constant("MISSING");
+    if (arg0 == NULL) {
+        return NULL;
     }
     int is_function = pymon_is_function(callable);
     if (is_function < 0
