@@ -366,26 +366,24 @@ pymon_find_context(PyObject *start, PyObject *exc)
     }
 }
 
-/* Make the exception that is set carry the pending one: its place in the chain
-   of contexts is before what was being handled when it was set.  Steals the
-   reference to pending, which may be NULL. */
+/* Set the pending exception again, if there is one; or make another that is set
+   carry it: its place in the chain of contexts is before what was being handled
+   when that was set.  Steals the reference. */
 static inline void
-pymon_chain(PyObject *pending)
+pymon_restore(PyObject *pending)
 {
-    PyObject *raised;
-    PyObject *link;
-    if (pending == NULL) {
-        return;
-    }
-    raised = PyErr_GetRaisedException();
-    if (raised == pending || pymon_find_context(raised, pending) != NULL) {
-        Py_DECREF(pending);
-        PyErr_SetRaisedException(raised);
+    PyObject *raised = PyErr_GetRaisedException();
+    if (raised == NULL || pending == NULL || raised == pending
+        || pymon_find_context(raised, pending) != NULL)
+    {
+        PyErr_SetRaisedException(Py_XNewRef(raised ? raised : pending));
+        Py_XDECREF(raised);
+        Py_XDECREF(pending);
         return;
     }
     /* A callback may raise what pending has as a context: cut it out, or the
        chain would become a ring. */
-    link = pymon_find_context(pending, raised);
+    PyObject *link = pymon_find_context(pending, raised);
     if (link != NULL) {
         PyException_SetContext(link, NULL);
     }
@@ -643,12 +641,7 @@ pymon_check(int has_local)
     {
         status = -1;
     }
-    if (status < 0) {
-        pymon_chain(pending);
-    }
-    else {
-        PyErr_SetRaisedException(pending);
-    }
+    pymon_restore(pending);
     return status;
 }
 
@@ -839,13 +832,8 @@ pymon_version(void)
     return version | 1;
 }
 
-/* What changes when disabled locations are to be forgotten.  No more than this
-   is known of sys.monitoring.restart_events(). */
-static inline uint64_t
-pymon_restart_version(void)
-{
-    return pymon_version();
-}
+/* Nothing else is known of sys.monitoring.restart_events(). */
+#define pymon_restart_version pymon_version
 
 /* The tools that listen to the event now. */
 static inline uint8_t
@@ -1383,12 +1371,7 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
     err = pymon_dispatch(state, event, tools);
 done:
     Py_XDECREF(stop);
-    if (err == 0) {
-        PyErr_SetRaisedException(pending);
-    }
-    else {
-        pymon_chain(pending);
-    }
+    pymon_restore(pending);
     return err;
 }
 
@@ -1470,7 +1453,7 @@ pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
         PyErr_Format(PyExc_ValueError,
                      "event_types[%zd] is %d, which is no event type", bad,
                      event_types[bad]);
-        pymon_chain(pending);
+        pymon_restore(pending);
         return -1;
     }
     return err;
@@ -1484,14 +1467,8 @@ pymon_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     int sends = PyMonitoringCompat_SendsEvents();
     if (sends && pymon_ids[0] == 0) {
         PyObject *pending = PyErr_GetRaisedException();
-        sends = pymon_find_ids();
-        if (sends < 0) {
-            pymon_chain(pending);
-        }
-        else {
-            PyErr_SetRaisedException(pending);
-            sends = 1;
-        }
+        sends = pymon_find_ids() < 0 ? -1 : 1;
+        pymon_restore(pending);
     }
     if (sends <= 0) {
         memset(state_array, 0, (size_t)length * sizeof(*state_array));
