@@ -188,23 +188,22 @@ enum {
 #define PYMON_TOOLS 6
 #define PYMON_TOOL_MASK ((1 << PYMON_TOOLS) - 1)
 
-/* Calling the tools for C_RETURN and C_RAISE, which the interpreters'
-   functions do with the wrong arguments, needs what a free-threaded build has
-   no safe way to. */
+/* What threads share is read and written so that it may be.  PYMON_GIL: calling
+   the tools for C_RETURN and C_RAISE, which the interpreters' functions do with
+   the wrong arguments, needs what a free-threaded build has no safe way to. */
 #ifdef Py_GIL_DISABLED
 #  define PYMON_GIL 0
-#else
-#  define PYMON_GIL 1
-#endif
-
-/* What threads share is read and written so that it may be. */
-#ifdef Py_GIL_DISABLED
 #  define PYMON_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
 #  define PYMON_STORE(BYTE, VALUE) \
     _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
+#  define PYMON_AND(BYTE, MASK) ((void)_Py_atomic_and_uint8(BYTE, MASK))
+#  define PYMON_LOAD_VERSION(VERSION) _Py_atomic_load_uint64_acquire(VERSION)
 #else
+#  define PYMON_GIL 1
 #  define PYMON_LOAD(BYTE) (*(BYTE))
 #  define PYMON_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
+#  define PYMON_AND(BYTE, MASK) ((void)(*(BYTE) &= (MASK)))
+#  define PYMON_LOAD_VERSION(VERSION) (*(VERSION))
 #endif
 
 /* A variable that the source files of an extension share, where the compiler
@@ -238,9 +237,8 @@ typedef struct {
     int32_t offset;
     int number;
     int nargs;                      /* that callbacks get */
-    int raised;                     /* arg1 is the exception that is set */
-    PyObject *arg1;                 /* after code-like and number */
-    PyObject *arg2;
+    PyObject *arg1;                 /* after code-like and number.  Both are */
+    PyObject *arg2;                 /* the exception that is reported, if any */
 } pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
@@ -1031,7 +1029,7 @@ pymon_call_tools(const pymon_event *event, uint8_t tools)
         return -1;
     }
 #endif
-    if (event->raised) {
+    if (event->nargs == 3 && event->arg2 != NULL) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
     int err = pymon_native(&state, event);
@@ -1299,11 +1297,7 @@ pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
     }
     PyErr_Clear();
     /* For the state, until it is next written. */
-#ifdef Py_GIL_DISABLED
-    (void)_Py_atomic_and_uint8(&state->active, (uint8_t)~disabling);
-#else
-    state->active &= (uint8_t)~disabling;
-#endif
+    PYMON_AND(&state->active, (uint8_t)~disabling);
     return 0;
 }
 
@@ -1326,6 +1320,7 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
         return 0;
     }
     int err = -1;
+    int is_exception;
     PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
     int local = pymon_local_tools(event, others);
@@ -1343,8 +1338,9 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
                      event->name, (int)event->offset);
         goto done;
     }
-    if (event->raised) {
-        event->arg1 = pending;
+    is_exception = event->nargs == 3 && event->arg1 == NULL;
+    if (is_exception) {
+        event->arg1 = event->arg2 = pending;
     }
     if (event->nargs == 4 && event->arg1 == NULL) {
         event->arg1 = event->arg2 = pymon_constant("MISSING");
@@ -1352,8 +1348,9 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
             goto done;
         }
     }
-    if (pending == NULL && (event->raised
-                            || event->id == PY_MONITORING_EVENT_C_RAISE)) {
+    if (pending == NULL && (is_exception
+                            || event->id == PY_MONITORING_EVENT_C_RAISE))
+    {
         PyErr_Format(PyExc_ValueError,
                      "Firing event %d with no exception set", event->id);
         goto done;
@@ -1477,11 +1474,7 @@ pymon_EnterScope(PyMonitoringState *state_array, uint64_t *version,
     }
 #endif
     PYMON_IF_NATIVE(pymon_enter(state_array, version, event_types, length))
-#ifdef Py_GIL_DISABLED
-    uint64_t entered = _Py_atomic_load_uint64_acquire(version);
-#else
-    uint64_t entered = *version;
-#endif
+    uint64_t entered = PYMON_LOAD_VERSION(version);
     return entered != 0 && entered == pymon_version()
         ? 0 : pymon_write_states(state_array, version, event_types, length);
 }
@@ -1495,11 +1488,11 @@ pymon_ExitScope(void)
 /* ------ The API: events ------ */
 
 /* What callbacks get after code-like and number. */
-#define PYMON_FIELDS_PLAIN offset, 2, 0, NULL, NULL
-#define PYMON_FIELDS_RAISED offset, 3, 1, NULL, NULL
-#define PYMON_FIELDS_VALUE offset, 3, 0, value, NULL
-#define PYMON_FIELDS_CALL offset, 4, 0, callable, arg0
-#define PYMON_FIELDS_LINE lineno, 2, 0, NULL, NULL
+#define PYMON_FIELDS_PLAIN offset, 2, NULL, NULL
+#define PYMON_FIELDS_RAISED offset, 3, NULL, NULL
+#define PYMON_FIELDS_VALUE offset, 3, value, NULL
+#define PYMON_FIELDS_CALL offset, 4, callable, arg0
+#define PYMON_FIELDS_LINE lineno, 2, NULL, NULL
 
 #define PYMON_DEFINE(ARGS, ID, NAME) \
     static inline int \
@@ -1565,15 +1558,12 @@ pymon_is_function(PyObject *callable)
 #ifdef Py_LIMITED_API
     PyObject *function_type = pymon_type("FunctionType");
     PyObject *method_type = pymon_type("MethodType");
-    int found = function_type != NULL && method_type != NULL ? 0 : -1;
-    if (found == 0) {
-        PyObject *type = (PyObject *)Py_TYPE(callable);
-        PyObject *function = type != method_type ? Py_NewRef(callable)
-            : PyObject_GetAttrString(callable, "__func__");
-        found = function == NULL ? -1
-            : (PyObject *)Py_TYPE(function) == function_type;
-        Py_XDECREF(function);
-    }
+    PyObject *function = function_type == NULL || method_type == NULL ? NULL
+        : (PyObject *)Py_TYPE(callable) != method_type ? Py_NewRef(callable)
+        : PyObject_GetAttrString(callable, "__func__");
+    int found = function == NULL ? -1
+        : (PyObject *)Py_TYPE(function) == function_type;
+    Py_XDECREF(function);
     Py_XDECREF(function_type);
     Py_XDECREF(method_type);
     return found;
