@@ -188,9 +188,10 @@ enum {
 #define PYMON_TOOLS 6
 #define PYMON_TOOL_MASK ((1 << PYMON_TOOLS) - 1)
 
-/* What threads share is read and written so that it may be.  PYMON_GIL: calling
-   the tools for C_RETURN and C_RAISE, which the interpreters' functions do with
-   the wrong arguments, needs what a free-threaded build has no safe way to. */
+/* What threads share is read and written so that it may be.  PYMON_GIL:
+   calling the tools for C_RETURN and C_RAISE, which the interpreters'
+   functions do with wrong arguments, needs what a free-threaded build has no
+   safe way to. */
 #ifdef Py_GIL_DISABLED
 #  define PYMON_GIL 0
 #  define PYMON_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
@@ -238,7 +239,7 @@ typedef struct {
     int number;
     int nargs;                      /* that callbacks get */
     PyObject *arg1;                 /* after code-like and number.  Both are */
-    PyObject *arg2;                 /* the exception that is reported, if any */
+    PyObject *arg2;                 /* the exception that is set, if any */
 } pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
@@ -364,9 +365,9 @@ pymon_find_context(PyObject *start, PyObject *exc)
     }
 }
 
-/* Set the pending exception again, if there is one; or make another that is set
-   carry it: its place in the chain of contexts is before what was being handled
-   when that was set.  Steals the reference. */
+/* Set the pending exception again, if there is one; or make another that is
+   set carry it: its place in the chain of contexts is before what was being
+   handled when that was set.  Steals the reference. */
 static inline void
 pymon_restore(PyObject *pending)
 {
@@ -1756,8 +1757,8 @@ pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
     return PyErr_Occurred() || pymon_find_problem(location) != NULL ? -1 : 0;
 }
 
-/* Code that raises AssertionError if it runs: RESUME, and two instructions that
-   raise it; or a generator's. */
+/* Code that raises AssertionError if it runs: RESUME, and two instructions
+   that raise it; or a generator's. */
 static inline PyObject *
 pymon_sample(int is_generator)
 {
