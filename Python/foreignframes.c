@@ -545,10 +545,10 @@ drop_oldest(PyThreadState *tstate, _PyInterpreterFrame *below, Py_ssize_t num)
 
 /* Drop what lives no more, from the given index on. */
 static int
-drop_dead(PyThreadState *tstate, Py_ssize_t start)
+drop_dead(PyThreadState *tstate)
 {
     foreign_frames *frames = frames_of(tstate);
-    for (Py_ssize_t i = frames->num_activations; --i >= start;) {
+    for (Py_ssize_t i = frames->num_activations; --i >= 0;) {
         if (i < frames->num_activations && !is_alive(activation_at(frames, i))
             && drop(tstate, i) < 0)
         {
@@ -569,7 +569,7 @@ reserve(PyThreadState *tstate, _PyInterpreterFrame *below)
     if (frames->num_activations < frames->allocated) {
         return 0;
     }
-    if (drop_dead(tstate, 0) < 0) {
+    if (drop_dead(tstate) < 0) {
         return -1;
     }
     /* Those of a producer that never signals an end, called in a loop. */
