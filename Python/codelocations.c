@@ -5,6 +5,8 @@
 #include "opcode.h"               // RESUME
 #include "pycore_code.h"          // struct _PyCodeConstructor
 #include "pycore_codelocations.h"
+#include "pycore_global_strings.h" // _Py_STR()
+#include "pycore_long.h"          // _PyLong_GetOne()
 #include "pycore_opcode_utils.h"  // RESUME_AT_FUNC_START
 #include "pycore_pystate.h"       // _PyInterpreterState_GET()
 #include "pycore_structseq.h"     // _PyStructSequence_InitBuiltin()
@@ -349,16 +351,15 @@ check_tuple(PyObject *obj, Py_ssize_t size, const char *method)
     return -1;
 }
 
-/* Return a file's name as an exact str. */
+/* Return a name as an exact str. */
 static PyObject *
-read_filename(PyObject *filename, const char *what)
+read_name(PyObject *name, const char *what)
 {
-    if (!PyUnicode_Check(filename)) {
-        PyErr_Format(PyExc_TypeError, "%s must be str, not %T", what,
-                     filename);
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "%s must be str, not %T", what, name);
         return NULL;
     }
-    return PyUnicode_FromObject(filename);
+    return PyUnicode_FromObject(name);
 }
 
 /* Return the file's name. */
@@ -376,8 +377,8 @@ read_co_location(PyObject *co_location, int offset, PyCodeLocation *location)
     if (check_tuple(found, 5, "co_location") == 0
         && read_location(found, 1, "co_location", location) == 0)
     {
-        filename = read_filename(PyTuple_GET_ITEM(found, 0),
-                                 "the file of co_location()");
+        filename = read_name(PyTuple_GET_ITEM(found, 0),
+                             "the file of co_location()");
     }
     Py_DECREF(found);
     return filename;
@@ -451,7 +452,7 @@ location_of_object(PyObject *codelike, int offset, PyCodeLocation *location)
     if (get_attribute(codelike, "co_filename", &attribute) < 0) {
         return NULL;
     }
-    PyObject *filename = read_filename(attribute, "co_filename");
+    PyObject *filename = read_name(attribute, "co_filename");
     Py_DECREF(attribute);
     if (filename == NULL) {
         return NULL;
@@ -495,6 +496,137 @@ _PyCodeLike_GetLocation(PyObject *codelike, int offset, PyObject **filename,
         *filename = Py_NewRef(((PyCodeObject *)codelike)->co_filename);
     }
     return *filename != NULL ? 0 : -1;
+}
+
+/* ------ Code objects for code-likes that are none ------ */
+
+/* Return a name that a code-like has, as an exact str, or the default. */
+static PyObject *
+get_name(PyObject *codelike, const char *attribute, PyObject *otherwise)
+{
+    PyObject *value;
+    int found = PyObject_GetOptionalAttrString(codelike, attribute, &value);
+    if (found <= 0) {
+        return found < 0 ? NULL : Py_NewRef(otherwise);
+    }
+    PyObject *name = read_name(value, attribute);
+    Py_DECREF(value);
+    return name;
+}
+
+/* Return what co_firstlineno says, 1 without one, or -1 with an exception
+   set. */
+static int
+get_firstlineno(PyObject *codelike)
+{
+    PyObject *value;
+    int found = PyObject_GetOptionalAttrString(codelike, "co_firstlineno",
+                                               &value);
+    if (found <= 0) {
+        return found < 0 ? -1 : 1;
+    }
+    int lineno = PyLong_AsInt(value);
+    Py_DECREF(value);
+    return lineno < 0 && !PyErr_Occurred() ? 0 : lineno;
+}
+
+/* Bytecode has locations that PyCode_NewWithLocations() refuses, such as line 0
+   of a module's first unit: keep their line at most. */
+static void
+make_valid(PyCodeLocation *at)
+{
+    if (find_problem(at) != NULL) {
+        int line = at->lineno > 0 ? at->lineno : -1;
+        *at = (PyCodeLocation){line, line, -1, -1};
+    }
+}
+
+/* Store what co_positions() yields, for PyMem_Free(). */
+static int
+read_all_positions(PyObject *codelike, PyCodeLocation **locations,
+                   Py_ssize_t *num_locations)
+{
+    PyObject *co_positions;
+    int found = PyObject_GetOptionalAttrString(codelike, "co_positions",
+                                               &co_positions);
+    if (found <= 0) {
+        return found;
+    }
+    PyObject *positions = PyObject_CallNoArgs(co_positions);
+    Py_DECREF(co_positions);
+    PyObject *list = positions == NULL ? NULL : PySequence_List(positions);
+    Py_XDECREF(positions);
+    if (list == NULL) {
+        return -1;
+    }
+    int err = -1;
+    *num_locations = PyList_GET_SIZE(list);
+    *locations = PyMem_New(PyCodeLocation, *num_locations);
+    if (*locations == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < *num_locations; i++) {
+        PyObject *items = PyList_GET_ITEM(list, i);
+        PyCodeLocation *at = &(*locations)[i];
+        *at = UNKNOWN;
+        if (check_tuple(items, 4, "co_positions") < 0
+            || read_location(items, 0, "co_positions", at) < 0)
+        {
+            goto done;
+        }
+        make_valid(at);
+    }
+    err = 0;
+done:
+    Py_DECREF(list);
+    return err;
+}
+
+PyObject *
+_PyCodeLike_NewCode(PyObject *codelike, PyObject *filename,
+                    const PyCodeLocation *location)
+{
+    PyObject *code = NULL, *qualname = NULL;
+    PyCodeLocation *locations = NULL;
+    PyCodeLocation only = UNKNOWN;
+    Py_ssize_t num_locations = 1;
+    PyObject *name = get_name(codelike, "co_name", &_Py_STR(anon_unknown));
+    if (name == NULL) {
+        return NULL;
+    }
+    filename = filename != NULL ? Py_NewRef(filename)
+        : get_name(codelike, "co_filename", &_Py_STR(anon_unknown));
+    if (filename == NULL) {
+        goto done;
+    }
+    qualname = get_name(codelike, "co_qualname", name);
+    if (qualname == NULL) {
+        goto done;
+    }
+    int firstlineno = get_firstlineno(codelike);
+    if (firstlineno < 0) {
+        goto done;
+    }
+    if (location != NULL) {
+        only = *location;
+        make_valid(&only);
+    }
+    else {
+        num_locations = 0;
+        if (read_all_positions(codelike, &locations, &num_locations) < 0) {
+            goto done;
+        }
+    }
+    code = PyCode_NewWithLocations(
+        filename, name, qualname, firstlineno,
+        location != NULL ? &only : locations, num_locations);
+done:
+    PyMem_Free(locations);
+    Py_XDECREF(qualname);
+    Py_XDECREF(filename);
+    Py_DECREF(name);
+    return code;
 }
 
 /* ------ sys.monitoring.get_location() ------ */

@@ -4,12 +4,11 @@
 #include "pycore_ceval.h"         // _PyEval_BuiltinsFromGlobals()
 #include "pycore_code.h"          // _PyCode_InitAddressRange()
 #include "pycore_codelikes.h"     // _Py_codelike_get_code()
-#include "pycore_codelocations.h" // _PyCodeLike_GetLocation()
+#include "pycore_codelocations.h" // _PyCodeLike_NewCode()
 #include "pycore_dict.h"          // _PyDictKeys_StringLookup()
 #include "pycore_foreignframes.h"
 #include "pycore_frame.h"         // _PyInterpreterFrame
 #include "pycore_interp.h"        // PyInterpreterState.ceval
-#include "pycore_long.h"          // _PyLong_GetOne()
 #include "pycore_object.h"        // _PyObject_GC_TRACK()
 #include "pycore_pyatomic_ft_wrappers.h" // FT_ATOMIC_LOAD_PTR_RELAXED()
 #include "pycore_pystate.h"       // _PyThreadState_GET()
@@ -102,118 +101,6 @@ _PyForeignFrames_GetUnit(PyFrameObject *frame)
 
 /* ------ Code objects for code-likes that are none ------ */
 
-/* Return a new reference to an attribute, or, if there is none, to the default,
-   which may be NULL. */
-static PyObject *
-get_attribute(PyObject *codelike, const char *name, PyObject *otherwise)
-{
-    PyObject *res;
-    int found = PyObject_GetOptionalAttrString(codelike, name, &res);
-    return found == 0 ? Py_XNewRef(otherwise) : res;
-}
-
-/* Append the locations that an iterator yields.  Return how many there are, or
-   -1 with an exception set. */
-static Py_ssize_t
-read_positions(PyObject *positions, PyCodeLocation **locations)
-{
-    PyObject *list = PySequence_List(positions);
-    if (list == NULL) {
-        return -1;
-    }
-    Py_ssize_t num = PyList_GET_SIZE(list);
-    *locations = PyMem_New(PyCodeLocation, num);
-    if (*locations == NULL) {
-        PyErr_NoMemory();
-        num = -1;
-    }
-    for (Py_ssize_t i = 0; i < num; i++) {
-        int *numbers[4] = {
-            &(*locations)[i].lineno, &(*locations)[i].end_lineno,
-            &(*locations)[i].col_offset, &(*locations)[i].end_col_offset,
-        };
-        PyObject *tuple = PyList_GET_ITEM(list, i);
-        if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 4) {
-            PyErr_Format(PyExc_TypeError, "co_positions() must yield tuples "
-                         "of 4 items, not %R", tuple);
-            num = -1;
-            break;
-        }
-        for (int j = 0; j < 4; j++) {
-            PyObject *number = PyTuple_GET_ITEM(tuple, j);
-            *numbers[j] = number == Py_None ? -1 : PyLong_AsInt(number);
-            if (*numbers[j] == -1 && PyErr_Occurred()) {
-                num = -1;
-                break;
-            }
-        }
-    }
-    Py_DECREF(list);
-    return num;
-}
-
-/* Return a code object like the code-like, a new reference, in the file and
-   with the only location that are given, or with its own if they are NULL. */
-static PyObject *
-make_code(PyObject *codelike, PyObject *filename,
-          const PyCodeLocation *location)
-{
-    PyObject *code = NULL, *own_filename = NULL, *name = NULL;
-    PyObject *qualname = NULL, *first = NULL, *positions = NULL;
-    PyCodeLocation *locations = NULL;
-    Py_ssize_t num_locations = location != NULL;
-
-    name = get_attribute(codelike, "co_name", &_Py_STR(anon_unknown));
-    if (name == NULL) {
-        goto done;
-    }
-    if (filename == NULL) {
-        filename = own_filename = get_attribute(codelike, "co_filename",
-                                                &_Py_STR(anon_unknown));
-        if (filename == NULL) {
-            goto done;
-        }
-    }
-    qualname = get_attribute(codelike, "co_qualname", name);
-    if (qualname == NULL) {
-        goto done;
-    }
-    first = get_attribute(codelike, "co_firstlineno", _PyLong_GetOne());
-    if (first == NULL) {
-        goto done;
-    }
-    int firstlineno = PyLong_AsInt(first);
-    if (firstlineno == -1 && PyErr_Occurred()) {
-        goto done;
-    }
-    if (location == NULL) {
-        PyObject *method = get_attribute(codelike, "co_positions", NULL);
-        if (method == NULL && PyErr_Occurred()) {
-            goto done;
-        }
-        if (method != NULL) {
-            positions = PyObject_CallNoArgs(method);
-            Py_DECREF(method);
-            num_locations = positions == NULL
-                            ? -1 : read_positions(positions, &locations);
-            if (num_locations < 0) {
-                goto done;
-            }
-        }
-        location = locations;
-    }
-    code = PyCode_NewWithLocations(filename, name, qualname, firstlineno,
-                                   location, num_locations);
-done:
-    PyMem_Free(locations);
-    Py_XDECREF(positions);
-    Py_XDECREF(first);
-    Py_XDECREF(qualname);
-    Py_XDECREF(own_filename);
-    Py_XDECREF(name);
-    return code;
-}
-
 /* Return the code object of a code-like that is none, in get_code()'s way. */
 static Py_NO_INLINE PyObject *
 find_code(PyThreadState *tstate, PyObject *codelike)
@@ -222,7 +109,7 @@ find_code(PyThreadState *tstate, PyObject *codelike)
     if (code != NULL) {
         return code;
     }
-    code = make_code(codelike, NULL, NULL);
+    code = _PyCodeLike_NewCode(codelike, NULL, NULL);
     if (code != NULL && _PyType_SUPPORTS_WEAKREFS(Py_TYPE(codelike))) {
         Py_SETREF(code, _Py_codelike_set_code(tstate->interp, codelike, code));
     }
@@ -1226,7 +1113,7 @@ get_traceback_code(PyThreadState *tstate, PyObject *codelike, int *offset,
     if (*lineno == 0 && location.lineno > 0) {
         *lineno = location.lineno;
     }
-    bool has_columns = location.col_offset >= 0
+    bool has_columns = location.lineno > 0 && location.col_offset >= 0
                        && *lineno == location.lineno;
     PyObject *code = get_code(tstate, codelike);
     if (code != NULL && filename != NULL
@@ -1238,7 +1125,7 @@ get_traceback_code(PyThreadState *tstate, PyObject *codelike, int *offset,
             int line = *lineno == 0 ? -1 : *lineno;
             location = (PyCodeLocation){line, line, -1, -1};
         }
-        Py_SETREF(code, make_code(codelike, filename, &location));
+        Py_SETREF(code, _PyCodeLike_NewCode(codelike, filename, &location));
         *offset = 0;
         *is_own = false;
     }

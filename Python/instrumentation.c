@@ -445,6 +445,7 @@ _PyMonitoring_ClearCallbacks(PyInterpreterState *interp)
     memset(interp->monitoring_callables, 0, sizeof(callbacks));
     /* What threads keep is dropped with them. */
     interp->producers.keeps_frames = false;
+    interp->producers.use_local = 0;
     _PyMonitoring_UpdateProducers(interp);
     _PyEval_StartTheWorld(interp);
     for (int tool = 0; tool < PY_MONITORING_TOOL_IDS; tool++) {
@@ -773,12 +774,12 @@ call_callbacks(PyMonitoringState *state, PyObject *codelike, int offset,
             leave_callback(tstate, &e, false, err);
         }
     }
-    if (frames->num_activations > 0) {
-        end_followed_event(tstate, event, e.args[1], err);
-    }
     tstate->what_event = old_what;
     tstate->tracing--;
 done:
+    if (frames->num_activations > 0) {
+        end_followed_event(tstate, event, e.args[1], err);
+    }
     if (is_nested) {
         frames->codelike = NULL;
     }

@@ -409,8 +409,7 @@ EVENT_FAULTS = tuple(Fault(*fault) for fault in (
     ("lines and columns of code-likes are not negative",
      "read_location", "value < -1", "0"),
     ("a file's name is an exact string",
-     "read_filename", "PyUnicode_FromObject(filename)",
-     "Py_NewRef(filename)"),
+     "read_name", "PyUnicode_FromObject(name)", "Py_NewRef(name)"),
     ("what co_location() returned is released",
      "read_co_location", "Py_DECREF(found);", ""),
     ("the position of an offset is at half of it",
@@ -510,6 +509,14 @@ FRAME_FAULTS = tuple(Fault(*fault) for fault in (
     ("the name of a module is looked up again when its names change",
      "find_name", "frames->keys_version == keys->dk_version",
      "keys->dk_kind == DICT_KEYS_UNICODE"),
+    ("a location that only bytecode can have is left out",
+     "make_valid", "find_problem(at) != NULL", "0"),
+    ("a line before the first is one that a frame can have",
+     "get_firstlineno", "lineno < 0 && !PyErr_Occurred() ? 0 : lineno",
+     "lineno"),
+    ("line 0 has no columns in a traceback",
+     "get_traceback_code", "location.lineno > 0 && location.col_offset >= 0",
+     "location.col_offset >= 0"),
 ))
 
 FAULTS = EVENT_FAULTS + FRAME_FAULTS

@@ -24,6 +24,14 @@ extern int
 _PyCodeLike_GetLocation(PyObject *codelike, int offset, PyObject **filename,
                         PyCodeLocation *location);
 
+/* Return a code object like an object that is none, a new reference, or NULL
+   with an exception set: TypeError for attributes of a wrong type, or what it
+   raises.  It is in the file and has the only location that are given; with NULL,
+   what the object itself says.  No exception may be set. */
+extern PyObject *
+_PyCodeLike_NewCode(PyObject *codelike, PyObject *filename,
+                    const PyCodeLocation *location);
+
 /* Add get_location() to the module sys.monitoring.  Return 0, or -1 with an
    exception set. */
 extern int _PyCodeLocations_AddToModule(PyObject *module);

@@ -73,7 +73,7 @@ struct _Py_foreign_frames {
 
 /* tstate->what_event while a callback for such an event runs.  Negative values
    keep f_lineno from being set: no Python frame is at the event. */
-#define _Py_FOREIGN_EVENT -2
+#define _Py_FOREIGN_EVENT (-2)
 
 /* In running_callback: the callback looked at the frame of its event, for which
    an activation is kept since then. */
@@ -167,7 +167,7 @@ extern PyFrameObject *_PyForeignFrames_GetFrame(PyThreadState *tstate,
    that is one of the code object, and its location agrees with the line. */
 extern int _PyForeignFrames_GetUnit(PyFrameObject *frame);
 
-/* Return whether the frame is that of an activation that goes on. */
+/* Return whether a foreign frame is that of an activation that goes on. */
 extern bool _PyForeignFrames_IsRunning(PyThreadState *tstate,
                                        PyFrameObject *frame);
 

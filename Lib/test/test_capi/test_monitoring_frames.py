@@ -100,6 +100,37 @@ class TestAttributes(FrameTestCase):
                     self.first_frame(codelike, ("LINE", 0, 3))
                 monitoring.set_events(TOOL, 0)
 
+    def test_what_a_code_object_of_locations_cannot_have(self):
+        """What get_location() takes disturbs no program under a tool."""
+        class Name(str):
+            pass
+
+        bytecode = compile("a = 1\n", FILENAME, "exec")
+        for name, value in (("co_positions", bytecode.co_positions),
+                            ("co_positions", lambda: [(3, 3, 9, 2)]),
+                            ("co_positions", lambda: [(3, 2, 0, 9)]),
+                            ("co_positions", lambda: [(None, None, 0, 9)]),
+                            ("co_name", Name("name")),
+                            ("co_filename", Name("name")),
+                            ("co_firstlineno", -1)):
+            with self.subTest(name=name, value=value):
+                codelike = Plain()
+                setattr(codelike, name, value)
+                monitoring.get_location(codelike, 0)
+                frame = self.first_frame(codelike, ("LINE", 0, 3))
+                self.assertEqual(frame.f_lineno, 3)
+                if name != "co_positions":
+                    self.assertIs(type(frame.f_code.co_name), str)
+                monitoring.set_events(TOOL, 0)
+        codelike = Plain()
+        codelike.co_positions = bytecode.co_positions
+        positions = [*self.first_frame(
+            codelike, ("LINE", 0, 1)).f_code.co_positions()]
+        self.assertEqual(positions[0], (None,) * 4)
+        number = len([*bytecode.co_positions()])
+        self.assertEqual(positions[1:number],
+                         [*bytecode.co_positions()][1:])
+
     def places(self, codelike, *actions):
         """(f_lineno, f_lasti) in the callback of each action's event."""
         seen = []

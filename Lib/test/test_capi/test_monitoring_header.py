@@ -163,6 +163,22 @@ class TestVersion(MonitoringTestCase):
         monitoring.register_callback(TOOL, E.PY_THROW, lambda *args: None)
         self.assertEqual(self.word.value, before)
 
+    def test_interpreter_that_ends(self):
+        _interpreters = import_helper.import_module("_interpreters")
+        self.check(False)
+        for choose in ("set_events(2,", "set_local_events(2, f.__code__,"):
+            interp = _interpreters.create()
+            _interpreters.exec(interp, f"""if True:
+                import sys
+                def f(): pass
+                M = sys.monitoring
+                M.use_tool_id(2, "test")
+                M.{choose} M.events.LINE)
+            """)
+            self.check(True)
+            _interpreters.destroy(interp)
+            self.check(False)
+
     def test_legacy_tools(self):
         for setter in (sys.settrace, sys.setprofile):
             setter(lambda *args: None)

@@ -264,6 +264,20 @@ class TestAddTraceback(FrameTestCase):
         _, tb = self.entry(codelike, 0, 2)
         self.assertEqual(tb.tb_lineno, 2)
 
+    def test_locations_of_bytecode(self):
+        """Line 0, which bytecode has, takes no other location's place."""
+        codelike = Plain()
+        codelike.co_positions = compile(
+            "a = 1\n", FILENAME, "exec").co_positions
+        for offset, lineno, line in ((0, 0, 1), (0, 3, 3), (2, 0, 1),
+                                     (2, 1, 1)):
+            with self.subTest(offset=offset, lineno=lineno):
+                _, tb = self.entry(codelike, offset, lineno)
+                self.assertEqual(tb.tb_lineno, line)
+        _, tb = self.entry(Located(("included.src", 0, 1, 0, 0)))
+        self.assertEqual(tb.tb_frame.f_code.co_filename, "included.src")
+        self.assertEqual(tb.tb_lineno, 1)
+
     def test_events_while_the_codelike_is_asked(self):
         # They would not be the program's.
         def fire():
