@@ -1113,7 +1113,7 @@ get_traceback_code(PyThreadState *tstate, PyObject *codelike, int *offset,
     if (*lineno == 0 && location.lineno > 0) {
         *lineno = location.lineno;
     }
-    bool has_columns = location.lineno > 0 && location.col_offset >= 0
+    bool has_columns = location.col_offset >= 0
                        && *lineno == location.lineno;
     PyObject *code = get_code(tstate, codelike);
     if (code != NULL && filename != NULL

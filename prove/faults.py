@@ -514,9 +514,6 @@ FRAME_FAULTS = tuple(Fault(*fault) for fault in (
     ("a line before the first is one that a frame can have",
      "get_firstlineno", "lineno < 0 && !PyErr_Occurred() ? 0 : lineno",
      "lineno"),
-    ("line 0 has no columns in a traceback",
-     "get_traceback_code", "location.lineno > 0 && location.col_offset >= 0",
-     "location.col_offset >= 0"),
 ))
 
 FAULTS = EVENT_FAULTS + FRAME_FAULTS
