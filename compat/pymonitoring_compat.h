@@ -418,10 +418,14 @@ pymon_is_paused(void)
         || PyDict_GetItemString(dict, "pymonitoring_compat") != NULL;
 }
 
-/* To resume needs no memory. */
+/* To resume needs no memory.  Within a pause there is nothing to resume. */
 static inline int
 pymon_stop(pymon_pause *key)
 {
+    *key = NULL;
+    if (pymon_is_paused()) {
+        return 0;
+    }
     *key = PyUnicode_FromString("pymonitoring_compat");
     if (*key == NULL
         || PyDict_SetItem(PyThreadState_GetDict(), *key, Py_None) < 0)
@@ -435,10 +439,12 @@ pymon_stop(pymon_pause *key)
 static inline void
 pymon_resume(pymon_pause *key)
 {
-    PyObject *raised = PyErr_GetRaisedException();
-    (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
-    Py_DECREF(*key);
-    PyErr_SetRaisedException(raised);
+    if (*key != NULL) {
+        PyObject *raised = PyErr_GetRaisedException();
+        (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
+        Py_DECREF(*key);
+        PyErr_SetRaisedException(raised);
+    }
 }
 
 #else

@@ -703,8 +703,9 @@ class Checker:
         elif record.table is not None and offset // 2 >= len(record.table[0]):
             problem = (f"is beyond that of the last location, "
                        f"{2 * len(record.table[0]) - 2}")
-        elif line.number is None or line is record.wrong_lines.get(
-                line.number):
+        elif line.number is None or kind == HANDLED or (
+                line is record.wrong_lines.get(line.number)):
+            # Bytecode is in the handler before LINE is.
             pass
         elif location is not None and location[1] is not None:
             # Where others have columns, one without stands for no text.

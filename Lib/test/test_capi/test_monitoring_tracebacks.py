@@ -298,6 +298,23 @@ class TestAddTraceback(FrameTestCase):
 
     @unittest.skipUnless(hasattr(_testcapi, "set_nomemory"),
                          "needs _testcapi.set_nomemory")
+    def test_in_a_callback(self):
+        """Events that the callback fires after it do nothing."""
+        def callback(code, *args):
+            if code is codelike:
+                lines.append(args)
+                if len(lines) < 5:
+                    self.entry(codelike)
+                    producer()
+
+        codelike = self.template((1, 1, 0, 5))
+        lines = []
+        producer = foreign(codelike, line=1)
+        monitoring.register_callback(TOOL, E.LINE, callback)
+        monitoring.set_events(TOOL, E.LINE)
+        producer()
+        self.assertEqual(lines, [(1,)])
+
     def test_no_memory(self):
         script = textwrap.dedent("""
             import _testcapi, sys, types

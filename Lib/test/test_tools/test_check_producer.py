@@ -505,6 +505,14 @@ class PlaceTests(RuleTestCase):
             function(Code(), ("LINE", 3, 3), ("JUMP", 3, 4), ("LINE", 4, 4),
                      ("CALL", 4, python_function, 1)), times=2)
 
+    def test_handler(self):
+        """Bytecode, too, is there before the LINE of the handler."""
+        code = Code([3, 5])
+        self.assert_right(failing(
+            code, ("LINE", 0, 3), failed=(
+                ("RAISE", 0), ("EXCEPTION_HANDLED", 2), ("LINE", 2, 5),
+                ("PY_RETURN", 2, None)), handles=True))
+
     def test_unknown_lines(self):
         code = Code()
         code.co_positions = lambda: iter([(3, 3, 0, 1), (None,) * 4])
