@@ -71,7 +71,8 @@ def compile_loops(build, interpreter, source):
     """Compile loops.c against the headers of one interpreter."""
     folder = build / "bench" / interpreter
     folder.mkdir(parents=True, exist_ok=True)
-    output_of(["gcc", "-std=c11", "-shared", "-fPIC", "-O2", "-DNDEBUG",
+    output_of(["gcc", "-std=c11", "-Werror=implicit-function-declaration",
+               "-shared", "-fPIC", "-O2", "-DNDEBUG",
                "-fwrapv", f"-I{build / source / 'Include'}",
                f"-I{build / interpreter}", "-o", folder / "loops.so",
                FOLDER / "loops.c"])

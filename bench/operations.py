@@ -293,7 +293,7 @@ def frame_operations():
             target="get_location", code=(offset, 4), stock=False,
             numbers=range(offset, offset + 1), lengths=(2, 4)))
     found.append(Operation("traceback entry", "add_traceback",
-                           "bare_exception", code=(100, 4), stock=False,
+                           "bare_exception", code=(100, 4),
                            numbers=range(20, 21)))
     for name in TRACED:
         found.append(replace(
