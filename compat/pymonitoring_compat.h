@@ -1992,12 +1992,13 @@ pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
             row = PyIter_Next(iterator);
         }
     }
-    if (row == NULL || offset < 0 || offset % 2 != 0
-        || pymon_read_row(row, first, location) < 0) {
+    int is_known = row != NULL && offset >= 0 && offset % 2 == 0;
+    if (!is_known || pymon_read_row(row, first, location) < 0) {
         *location = unknown;
     }
-    else if (first) {
-        filename = PyUnicode_FromObject(PyTuple_GetItem(row, 0));
+    if (is_known && first) {
+        PyObject *name = PyTuple_GetItem(row, 0);
+        filename = name ? PyUnicode_FromObject(name) : NULL;
     }
     PyErr_Clear();
     Py_XDECREF(method);
