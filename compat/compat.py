@@ -110,9 +110,10 @@ MOVES.append((
     "monitoring_callables[_PY_MONITORING_EVENTS][PY_MONITORING_TOOL_IDS]"))
 # How the header might come to write locations otherwise than a version to come
 # reads them, or that might lack an instruction.
-REWRITES = [("kind = 15;", "kind = 13;"), ("kind = column / 8;", "kind = 9;"),
-            ("kind = 10 + delta;", "kind = 10;"), ("? 13 : 14;", "? 12 : 14;"),
-            ("(unsigned int)column + 1)", "(unsigned int)column)"),
+REWRITES = [("128 | kind << 3", "128 | (kind == 15 ? 13 : kind) << 3"),
+            ("? 10 + delta : 14;", "? 10 : 14;"),
+            ("? 10 + delta : 14;", "? 10 + delta : 12;"),
+            ("end, column + 1)", "end, column)"),
             ('"NOP"', '"NO_INSTRUCTION"')]
 LIMITED = "-DPy_LIMITED_API=0x030C0000"
 ABI3 = "_monitoring_abi3.abi3.so"
@@ -462,6 +463,9 @@ def test_moved_tables(interpreter, directory):
     log = directory / "moved.log"
     log.write_bytes(b"")
     for old, new in MOVES:
+        # Idle tables tell nothing where no size is another.
+        orders = ("before", "after", "local")[
+            :1 if new == "char moved; _Py_GlobalMonitors monitors;" else 3]
         shutil.rmtree(headers, ignore_errors=True)
         shutil.copytree(interpreter.includes[0][len("-I"):], headers)
         path = headers / "internal/pycore_interp.h"
@@ -473,7 +477,7 @@ def test_moved_tables(interpreter, directory):
         # What is too long for a table that moved is the compiler's to warn of.
         output_of([*layer_command(interpreter, headers, [f"-I{headers}"]),
                    "-w"])
-        for order in ("before", "after", "local"):
+        for order in orders:
             with open(log, "ab") as file:
                 status = subprocess.run(
                     [interpreter.python, LAYER / "moved_tables.py", order],

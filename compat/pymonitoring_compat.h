@@ -39,30 +39,24 @@
      code-likes                                     no    no        no
    threads may share states (free-threaded build)   -     yes (f)   -
 
-   (a) of a code-like that can be weakly referenced.  It holds for who takes
-       the tool's id next, too, as in bytecode.
-   (b) The interpreter's own function loses one int for each event with an
-       offset above 256 (3.15: 1024).
-   (c) The interpreter can crash when one that is no Python function removes
-       itself.
+   (a) of a code-like that can be weakly referenced; for the tool's next owner,
+       too, as in bytecode.
+   (b) The interpreter loses an int for each offset above 256 (3.15: 1024).
+   (c) It can crash when one that is no Python function removes itself.
    (d) Not on a free-threaded build.  Audit hooks hear of two calls of
-       sys.monitoring.register_callback for each: nothing else gives one.
+       sys.monitoring.register_callback for each.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
-       the latter.  The interpreter can crash when a tool registered for the
-       deprecated BRANCH.
+       the latter.  A tool that registers for BRANCH can crash the interpreter.
    (f) Tried on 3.13.  3.12 has no such build.
-   (g) They get nothing: the series alone has frames of foreign code.  There
-       PyMonitoring_SetFrameNamespaces() does something, too.
-   (h) In callbacks for what has not this header, bytecode for instance, they
-       are sent.
+   (g) They get nothing: the series alone has frames of foreign code.
+   (h) In callbacks for what is not of this extension they are sent.
    (i) of a tool that listens to some event of all code, too.
    (j) The entry of a traceback has a frame of its own.
 
    3.12 has no such C-API.  There the header reads the interpreter's tables
-   through its internal headers.  At first use, and when a tool first listens,
-   it compares what it reads with what sys.monitoring says; if that differs it
-   sends no events in that process, and gives a RuntimeWarning.  Audit hooks
-   hear of a call of sys.monitoring.register_callback then.
+   through its internal headers.  At first use it compares what it reads with
+   what sys.monitoring says, of which audit hooks hear; if that differs it
+   sends no events, and gives a RuntimeWarning.
 
    From https://peps.python.org/pep-0669/ the meaning of events, and from
    https://github.com/python/cpython/issues/111997 the C-API. */
@@ -101,25 +95,16 @@
 
 #if PYMON_TABLES
 
-/* Internal headers are clean in C and in C++ only without these two. */
-#ifdef HAVE_STD_ATOMIC
-#  undef HAVE_STD_ATOMIC
-#  define PYMON_STD_ATOMIC
-#endif
+/* Internal headers are clean in C and in C++ only without the first two. */
+#pragma push_macro("HAVE_STD_ATOMIC")
+#pragma push_macro("Py_BUILD_CORE")
+#undef HAVE_STD_ATOMIC
 #undef _PyGC_FINALIZED
-#ifndef Py_BUILD_CORE
-#  define Py_BUILD_CORE 1
-#  define PYMON_BUILD_CORE
-#endif
+#undef Py_BUILD_CORE
+#define Py_BUILD_CORE 1
 #include <internal/pycore_interp.h>
-#ifdef PYMON_BUILD_CORE
-#  undef Py_BUILD_CORE
-#  undef PYMON_BUILD_CORE
-#endif
-#ifdef PYMON_STD_ATOMIC
-#  define HAVE_STD_ATOMIC 1
-#  undef PYMON_STD_ATOMIC
-#endif
+#pragma pop_macro("Py_BUILD_CORE")
+#pragma pop_macro("HAVE_STD_ATOMIC")
 
 #endif
 
@@ -165,7 +150,9 @@ enum {
     PY_MONITORING_EVENT_C_RETURN,
     PY_MONITORING_EVENT_C_RAISE
 };
+#  define PYMON_LIMITED 1
 #else
+#  define PYMON_LIMITED 0
 #  define pymon_id(EVENT) (EVENT)
 #endif
 #if PY_VERSION_HEX >= 0x030E0000 || defined(Py_LIMITED_API)
@@ -195,16 +182,24 @@ enum {
 #ifdef Py_GIL_DISABLED
 #  define PYMON_GIL 0
 #  define PYMON_LOAD(BYTE) _Py_atomic_load_uint8_relaxed(BYTE)
-#  define PYMON_STORE(BYTE, VALUE) \
-    _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
+#  define PYMON_STORE(BYTE, VALUE) _Py_atomic_store_uint8_relaxed(BYTE, VALUE)
 #  define PYMON_AND(BYTE, MASK) ((void)_Py_atomic_and_uint8(BYTE, MASK))
+#  define PYMON_LOAD_POINTER(POINTER) _Py_atomic_load_ptr_acquire(POINTER)
 #  define PYMON_LOAD_VERSION(VERSION) _Py_atomic_load_uint64_acquire(VERSION)
+#  define PYMON_STORE_VERSION(VERSION, VALUE) \
+    _Py_atomic_store_uint64_release(VERSION, VALUE)
+#  define PYMON_BEGIN_LOCKED(OBJECT) Py_BEGIN_CRITICAL_SECTION(OBJECT);
+#  define PYMON_END_LOCKED() Py_END_CRITICAL_SECTION();
 #else
 #  define PYMON_GIL 1
 #  define PYMON_LOAD(BYTE) (*(BYTE))
 #  define PYMON_STORE(BYTE, VALUE) ((void)(*(BYTE) = (VALUE)))
 #  define PYMON_AND(BYTE, MASK) ((void)(*(BYTE) &= (MASK)))
+#  define PYMON_LOAD_POINTER(POINTER) (*(POINTER))
 #  define PYMON_LOAD_VERSION(VERSION) (*(VERSION))
+#  define PYMON_STORE_VERSION(VERSION, VALUE) ((void)(*(VERSION) = (VALUE)))
+#  define PYMON_BEGIN_LOCKED(OBJECT) {
+#  define PYMON_END_LOCKED() }
 #endif
 
 /* A variable that the source files of an extension share, where the compiler
@@ -212,8 +207,7 @@ enum {
 #ifdef _WIN32
 #  define PYMON_SHARED __declspec(selectany)
 #elif defined(__GNUC__)
-#  define PYMON_SHARED \
-    __attribute__((weak, visibility("hidden")))
+#  define PYMON_SHARED __attribute__((weak, visibility("hidden")))
 #else
 #  define PYMON_SHARED static
 #endif
@@ -229,6 +223,8 @@ typedef struct {
 
 #define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
 
+static const PyCodeLocation pymon_nowhere = {-1, -1, -1, -1};
+
 /* One event on its way to the tools.  number is what stands for the location:
    the offset or, for LINE, the line. */
 typedef struct {
@@ -240,6 +236,7 @@ typedef struct {
     int nargs;                      /* that callbacks get */
     PyObject *arg1;                 /* after code-like and number.  Both are */
     PyObject *arg2;                 /* the exception that is set, if any */
+    PyObject *stop;                 /* owned: arg1, if it was made */
 } pymon_event;
 
 /* The event with which a tool switches this one on and disables it: that of
@@ -248,57 +245,29 @@ typedef struct {
 static inline int
 pymon_base_event(int event)
 {
-#define PYMON_CASE(ARGS, ID, NAME) case PY_MONITORING_EVENT_ ## ID:
+#define PYMON_SAME(ARGS, ID, NAME) case PY_MONITORING_EVENT_ ## ID:
     switch (event) {
-        PYMON_EVENTS(PYMON_CASE)
+        PYMON_EVENTS(PYMON_SAME)
         case PY_MONITORING_EVENT_INSTRUCTION:
             return event;
         case PY_MONITORING_EVENT_C_RETURN:
         case PY_MONITORING_EVENT_C_RAISE:
             return PYMON_GIL ? PY_MONITORING_EVENT_CALL
-                                           : PY_MONITORING_EVENT_INSTRUCTION;
+                             : PY_MONITORING_EVENT_INSTRUCTION;
         default:
             return -1;
     }
-#undef PYMON_CASE
-}
-
-/* A new reference to dict[key], or NULL; with an exception set on error. */
-static inline PyObject *
-pymon_get(PyObject *dict, PyObject *key)
-{
-#if PY_VERSION_HEX < 0x030D0000 || defined(Py_LIMITED_API)
-    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
-#else
-    PyObject *value;
-    (void)PyDict_GetItemRef(dict, key, &value);
-    return value;
-#endif
-}
-
-/* What a weak reference refers to, to be compared alone; None if it died. */
-static inline PyObject *
-pymon_referent(PyObject *ref)
-{
-    PyObject *referent = PyObject_CallNoArgs(ref);
-    Py_XDECREF(referent);
-    return referent;
 }
 
 /* An attribute of sys.monitoring: a new reference. */
 static inline PyObject *
 pymon_attribute(const char *name)
 {
-    PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
+    PyObject *module = PySys_GetObject("monitoring");
     if (module == NULL) {
-        /* That gives no reason; this does.  (It alone would not do: at the end
-           of an interpreter there is no sys in sys.modules.) */
-        PyObject *sys = PyImport_AddModule("sys");
-        module = sys ? PyObject_GetAttrString(sys, "monitoring") : NULL;
+        return PyErr_NoMemory();
     }
-    PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
-    Py_XDECREF(module);
-    return attribute;
+    return PyObject_GetAttrString(module, name);
 }
 
 /* DISABLE or MISSING, which are immortal: a borrowed reference. */
@@ -310,22 +279,25 @@ pymon_constant(const char *name)
     return constant;
 }
 
-/* Call a function of sys.monitoring. */
+/* An attribute of a module: a new reference. */
 static inline PyObject *
-pymon_call(const char *function, const char *format, ...)
+pymon_import(const char *module_name, const char *name)
 {
-    PyObject *callable = pymon_attribute(function);
-    PyObject *args = NULL;
-    PyObject *result = NULL;
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return attribute;
+}
+
+/* Call an object.  Steals the reference to it, which may be NULL on error. */
+static inline PyObject *
+pymon_call(PyObject *callable, const char *format, ...)
+{
     va_list list;
     va_start(list, format);
-    if (callable != NULL) {
-        args = Py_VaBuildValue(format, list);
-    }
+    PyObject *args = callable ? Py_VaBuildValue(format, list) : NULL;
     va_end(list);
-    if (args != NULL) {
-        result = PyObject_CallObject(callable, args);
-    }
+    PyObject *result = args ? PyObject_CallObject(callable, args) : NULL;
     Py_XDECREF(args);
     Py_XDECREF(callable);
     return result;
@@ -344,25 +316,18 @@ pymon_context(PyObject *exc)
 
 /* The exception in the chain of contexts from start whose context is exc
    (NULL: the last one of the chain); NULL if there is none.  Assignments to
-   __context__ can make a ring, whose end is where `slow` is overtaken. */
+   __context__ can make a ring: what has no end for so long is one. */
 static inline PyObject *
 pymon_find_context(PyObject *start, PyObject *exc)
 {
-    PyObject *slow = start;
-    PyObject *link = start;
-    for (int odd = 0;; odd = !odd) {
-        PyObject *context = pymon_context(link);
+    for (int i = 0; i < 100000 && start != NULL; i++) {
+        PyObject *context = pymon_context(start);
         if (context == exc) {
-            return link;
+            return start;
         }
-        if (context == NULL || context == slow) {
-            return NULL;
-        }
-        link = context;
-        if (odd) {
-            slow = pymon_context(slow);
-        }
+        start = context;
     }
+    return NULL;
 }
 
 /* Set the pending exception again, if there is one; or make another that is
@@ -405,51 +370,15 @@ pymon_restore(PyObject *pending)
 
 /* Events that are fired meanwhile do nothing, and no frame's f_lineno may be
    set: none is at a line of the event.  With the limited C-API only this
-   header knows of it, in the thread's dict. */
+   extension knows of it. */
 #ifdef Py_LIMITED_API
 
-typedef PyObject *pymon_pause;
-
-static inline int
-pymon_is_paused(void)
-{
-    PyObject *dict = PyThreadState_GetDict();
-    return dict == NULL
-        || PyDict_GetItemString(dict, "pymonitoring_compat") != NULL;
-}
-
-/* To resume needs no memory.  Within a pause there is nothing to resume. */
-static inline int
-pymon_stop(pymon_pause *key)
-{
-    *key = NULL;
-    if (pymon_is_paused()) {
-        return 0;
-    }
-    *key = PyUnicode_FromString("pymonitoring_compat");
-    if (*key == NULL
-        || PyDict_SetItem(PyThreadState_GetDict(), *key, Py_None) < 0)
-    {
-        Py_CLEAR(*key);
-        return -1;
-    }
-    return 0;
-}
-
-static inline void
-pymon_resume(pymon_pause *key)
-{
-    if (*key != NULL) {
-        PyObject *raised = PyErr_GetRaisedException();
-        (void)PyDict_DelItem(PyThreadState_GetDict(), *key);
-        Py_DECREF(*key);
-        PyErr_SetRaisedException(raised);
-    }
-}
+PYMON_SHARED __thread int pymon_pauses = 0;
+#  define pymon_is_paused() (pymon_pauses != 0)
+#  define pymon_pause() (pymon_pauses++)
+#  define pymon_resume(BEFORE) ((void)(pymon_pauses = (BEFORE)))
 
 #else
-
-typedef int pymon_pause;
 
 static inline int
 pymon_is_paused(void)
@@ -458,21 +387,21 @@ pymon_is_paused(void)
 }
 
 static inline int
-pymon_stop(pymon_pause *what)
+pymon_pause(void)
 {
     PyThreadState *tstate = PyThreadState_Get();
-    *what = tstate->what_event;
+    int before = tstate->what_event;
     tstate->what_event = -1;
     tstate->tracing++;
-    return 0;
+    return before;
 }
 
 static inline void
-pymon_resume(pymon_pause *what)
+pymon_resume(int before)
 {
     PyThreadState *tstate = PyThreadState_Get();
     tstate->tracing--;
-    tstate->what_event = *what;
+    tstate->what_event = before;
 }
 
 #endif
@@ -481,12 +410,10 @@ pymon_resume(pymon_pause *what)
 
 #if PYMON_TABLES
 
-/* What is known of the tables: nothing yet; that they are where they should be
-   as far as idle ones show it; that the callbacks are, for local events; that
-   all are; or that they are not.  It is a memory of what was found and nothing
+/* Are the tables where they should be?  A memory of what was found and nothing
    else: who compares again finds the same, be it another thread or
    interpreter. */
-enum { PYMON_UNKNOWN, PYMON_IDLE, PYMON_CALLBACKS, PYMON_GOOD, PYMON_OFF };
+enum { PYMON_UNKNOWN, PYMON_GOOD, PYMON_OFF };
 PYMON_SHARED int pymon_status = PYMON_UNKNOWN;
 
 /* Is the interpreter's structure as large as it should be?  Its first thread
@@ -494,21 +421,14 @@ PYMON_SHARED int pymon_status = PYMON_UNKNOWN;
 static inline int
 pymon_check_size(PyInterpreterState *interp)
 {
-    const uintptr_t expected = offsetof(PyInterpreterState, _initial_thread);
-    int good = 1;
-    for (PyThreadState *thread = PyInterpreterState_ThreadHead(interp);
-         thread != NULL; thread = PyThreadState_Next(thread))
-    {
-        uintptr_t offset = (uintptr_t)thread - (uintptr_t)interp;
-        if (offset == expected) {
-            return 1;
-        }
-        /* Others are allocated, somewhere else. */
-        if (offset + 0x10000 - expected < 0x20000) {
-            good = 0;
-        }
+    PyThreadState *first = PyInterpreterState_ThreadHead(interp);
+    while (PyThreadState_Next(first) != NULL) {
+        first = PyThreadState_Next(first);
     }
-    return good;
+    uintptr_t distance = (uintptr_t)first - (uintptr_t)interp
+        - offsetof(PyInterpreterState, _initial_thread);
+    /* If it ended, others are allocated, somewhere else. */
+    return distance == 0 || distance + 0x10000 >= 0x20000;
 }
 
 /* Is the table of callbacks where it should be?  -1 on error. */
@@ -519,160 +439,107 @@ pymon_check_callbacks(PyInterpreterState *interp)
     const int event = PY_MONITORING_EVENT_C_RAISE;
     PyObject **slot = &interp->monitoring_callables[tool][event];
     PyObject *probe = PyList_New(0);
-    PyObject *old = probe ? pymon_call(
-        "register_callback", "(iiO)", tool, 1 << event, probe) : NULL;
-    int good = -1;
+    PyObject *old = probe == NULL ? NULL : pymon_call(
+        pymon_attribute("register_callback"), "(iiO)", tool, 1 << event,
+        probe);
+    int good = old != NULL && *slot == probe;
     /* Audit hooks run before it is registered, and nothing until it is gone
        again, which needs no memory. */
-    if (old != NULL && *slot == probe) {
+    if (good) {
         *slot = old == Py_None ? NULL : Py_NewRef(old);
         Py_DECREF(probe);
-        good = 1;
     }
     else if (old != NULL) {
-        PyObject *none = pymon_call(
-            "register_callback", "(iiO)", tool, 1 << event, old);
-        Py_XDECREF(none);
-        good = none ? 0 : -1;
+        Py_XDECREF(pymon_call(pymon_attribute("register_callback"), "(iiO)",
+                              tool, 1 << event, old));
     }
     Py_XDECREF(old);
     Py_XDECREF(probe);
-    return good;
+    return PyErr_Occurred() ? -1 : good;
 }
 
-/* Compare what the tables hold of one tool with what sys.monitoring says.
-   -1 on error. */
+/* Do the tables hold what sys.monitoring says of all code?  -1 on error. */
 static inline int
-pymon_check_tool(PyInterpreterState *interp, int tool)
+pymon_check_events(PyInterpreterState *interp)
 {
-    PyObject *name = pymon_call("get_tool", "(i)", tool);
-    if (name == NULL) {
-        return -1;
-    }
-    PyObject *expected = name == Py_None ? NULL : name;
-    Py_DECREF(name);
-    if (interp->monitoring_tool_names[tool] != expected) {
-        return 0;
-    }
-    PyObject *set = pymon_call("get_events", "(i)", tool);
-    if (set == NULL) {
-        /* 3.12's later releases refuse it for a tool that is not used. */
-        if (expected != NULL || !PyErr_ExceptionMatches(PyExc_ValueError)) {
-            return -1;
+    for (int tool = 0; tool < PYMON_TOOLS; tool++) {
+        PyObject *set = pymon_call(pymon_attribute("get_events"), "(i)", tool);
+        if (set == NULL) {
+            /* Later releases refuse it for a tool that is not in use. */
+            if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
+                return -1;
+            }
+            PyErr_Clear();
+            continue;
         }
-        PyErr_Clear();
-        return 1;
-    }
-    unsigned long events = PyLong_AsUnsignedLong(set);
-    Py_DECREF(set);
-    for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
-        if ((interp->monitors.tools[e] >> tool & 1) != (events >> e & 1)) {
-            return 0;
+        unsigned long events = PyLong_AsUnsignedLong(set);
+        Py_DECREF(set);
+        for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
+            if ((interp->monitors.tools[e] >> tool & 1)
+                != (events >> e & 1)) {
+                return 0;
+            }
         }
     }
     return 1;
 }
 
-/* The tools that listen to anything, as the tables have it. */
-static inline uint8_t
-pymon_listeners(void)
+/* What is known of the tables, compared at first use; -1 on error. */
+static inline int
+pymon_check(void)
 {
-    static const _Py_GlobalMonitors idle = {{0}};
     PyInterpreterState *interp = PyThreadState_Get()->interp;
-    int tools = 0;
-    if (memcmp(&interp->monitors, &idle, sizeof(idle)) == 0) {
-        return 0;
-    }
-    for (int e = 0; e < _PY_MONITORING_UNGROUPED_EVENTS; e++) {
-        tools |= interp->monitors.tools[e];
-    }
-    return (uint8_t)(tools & PYMON_TOOL_MASK);
-}
-
-/* Compare the tables with what sys.monitoring says.  Return the status that
-   they have then; -1 on error. */
-static inline int
-pymon_compare(PyInterpreterState *interp, int has_local)
-{
-    int good = pymon_check_size(interp)
-        && interp->last_restart_version <= interp->monitoring_version;
-    for (int tool = 0; good > 0 && tool < PYMON_TOOLS; tool++) {
-        good = pymon_check_tool(interp, tool);
-    }
-    if (good > 0) {
-        int listens = pymon_listeners() != 0;
-        if (!listens && !has_local) {
-            return PYMON_IDLE;
-        }
-        good = interp->monitoring_version != 0 || !listens
-            ? pymon_check_callbacks(interp) : 0;
-    }
-    return good < 0 ? -1 : !good ? PYMON_OFF
-        : pymon_listeners() != 0 ? PYMON_GOOD : PYMON_CALLBACKS;
-}
-
-/* The status of the tables, compared at first use and when a tool first
-   listens, or first has local events on a code object that is fired for; -1 on
-   error. */
-static inline int
-pymon_check(int has_local)
-{
-    int status = pymon_status;
-    if (status >= PYMON_GOOD
-        || (status >= (has_local ? PYMON_CALLBACKS : PYMON_IDLE)
-            && pymon_listeners() == 0))
-    {
-        return status;
-    }
     /* An audit hook may run a producer: in it nothing is asked, as in a
        callback, where events do nothing.  At the end of the interpreter there
        is nobody to ask. */
-    if (pymon_is_paused() || PySys_GetObject("monitoring") == Py_None) {
-        return PYMON_UNKNOWN;
+    if (pymon_status != PYMON_UNKNOWN || pymon_is_paused()
+        || PySys_GetObject("monitoring") == Py_None)
+    {
+        return pymon_status;
     }
     PyObject *pending = PyErr_GetRaisedException();
-    pymon_pause pause;
-    (void)pymon_stop(&pause);
-    status = pymon_compare(PyThreadState_Get()->interp, has_local);
-    pymon_resume(&pause);
-    if (status >= 0) {
-        pymon_status = status;
+    int before = pymon_pause();
+    int good = pymon_check_size(interp)
+        && interp->last_restart_version <= interp->monitoring_version;
+    good = good ? pymon_check_events(interp) : 0;
+    good = good > 0 ? pymon_check_callbacks(interp) : good;
+    pymon_resume(before);
+    if (good >= 0) {
+        pymon_status = good ? PYMON_GOOD : PYMON_OFF;
     }
-    if (status == PYMON_OFF && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+    if (good == 0 && PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
             "the monitoring tables of this Python %d.%d.%d are not where an "
             "extension built for " PY_VERSION " looks for them: it signals no "
             "events", (int)(Py_Version >> 24 & 0xFF),
             (int)(Py_Version >> 16 & 0xFF), (int)(Py_Version >> 8 & 0xFF)) < 0)
     {
-        status = -1;
+        good = -1;
     }
     pymon_restore(pending);
-    return status;
+    return good < 0 ? -1 : pymon_status;
 }
 
-/* What changes with the events of any tool; never 0. */
-static inline uint64_t
-pymon_version(void)
+/* What PyMonitoring_EnterScope() is from 3.13 on, but 1 where it has to be
+   asked again. */
+static inline int
+pymon_enter(PyMonitoringState *states, uint64_t *version,
+            const uint8_t *event_types, Py_ssize_t length)
 {
-    return PyThreadState_Get()->interp->monitoring_version << 1 | 1;
+    PyInterpreterState *interp = PyThreadState_Get()->interp;
+    int status = pymon_check();
+    *version = interp->monitoring_version << 1;
+    for (Py_ssize_t i = 0; status == PYMON_GOOD && i < length; i++) {
+        states[i].active = interp->monitors.tools[event_types[i]];
+    }
+    return status < 0 ? -1 : status == PYMON_UNKNOWN;
 }
 
-/* What changes when disabled locations are to be forgotten. */
-static inline uint64_t
-pymon_restart_version(void)
-{
-    return PyThreadState_Get()->interp->last_restart_version;
-}
-
-/* The tools that listen to the event now. */
-static inline uint8_t
-pymon_tools(int event)
-{
-    int base = pymon_base_event(event);
-    return base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION ? 0
-        : PyThreadState_Get()->interp->monitors.tools[base]
-          & PYMON_TOOL_MASK;
-}
+/* What changes with the events of any tool, never 0; and when disabled
+   locations are to be forgotten. */
+#define pymon_version() \
+    (PyThreadState_Get()->interp->monitoring_version << 1 | 1)
+#define pymon_restart_version() \
+    (PyThreadState_Get()->interp->last_restart_version)
 
 /* The callback of a tool for an event: a new reference, or NULL. */
 static inline PyObject *
@@ -680,13 +547,6 @@ pymon_callback(int tool, int event)
 {
     PyInterpreterState *interp = PyThreadState_Get()->interp;
     return Py_XNewRef(interp->monitoring_callables[tool][event]);
-}
-
-static inline void
-pymon_remove_callback(int tool, int event)
-{
-    PyInterpreterState *interp = PyThreadState_Get()->interp;
-    Py_CLEAR(interp->monitoring_callables[tool][event]);
 }
 
 #define PYMON_IF_NATIVE(CALL)
@@ -700,11 +560,7 @@ pymon_remove_callback(int tool, int event)
    series has beside a stock one, which is then to CALL that, and with the
    limited C-API everything. */
 #if defined(__GNUC__) && !defined(_WIN32) && !defined(__CYGWIN__)
-#  ifdef __APPLE__
-#    define PYMON_WEAK __attribute__((weak_import))
-#  else
-#    define PYMON_WEAK __attribute__((weak))
-#  endif
+#  define PYMON_WEAK __attribute__((weak))
 #  ifdef __cplusplus
 extern "C" {
 #  endif
@@ -750,11 +606,8 @@ PYMON_DECLARE(PLAIN, C_RAISE, CRaise)
 
 #ifdef Py_LIMITED_API
 
-static inline int
-PyMonitoringCompat_SendsEvents(void)
-{
-    return &PyMonitoring_EnterScope != NULL;
-}
+#define PyMonitoringCompat_SendsEvents() \
+    (&_PyMonitoring_FirePyStartEvent != NULL)
 
 /* The ids of the interpreter, each plus one; 0 where not known yet. */
 PYMON_SHARED uint8_t pymon_ids[
@@ -768,54 +621,56 @@ pymon_find_ids(void)
         PYMON_EVENTS(PYMON_NAME)
         "INSTRUCTION", "C_RETURN", "C_RAISE",
     };
-#undef PYMON_NAME
-    uint8_t ids[sizeof(pymon_ids)];
     PyObject *events = pymon_attribute("events");
-    for (size_t i = 0; events != NULL && i < sizeof(ids); i++) {
+    /* The first one, found last, says that all are known. */
+    for (size_t i = sizeof(pymon_ids); events != NULL && i > 0; i--) {
         int is_one = Py_Version < 0x030E0000
-            && strncmp(names[i], "BRANCH", 6) == 0;
+            && strncmp(names[i - 1], "BRANCH", 6) == 0;
         PyObject *set = PyObject_GetAttrString(
-            events, is_one ? "BRANCH" : names[i]);
+            events, is_one ? "BRANCH" : names[i - 1]);
         unsigned long bits = set == NULL ? 0 : PyLong_AsUnsignedLong(set);
         Py_XDECREF(set);
         if (PyErr_Occurred()) {
             Py_CLEAR(events);
         }
-        for (ids[i] = 0; bits != 0; bits >>= 1) {
-            ids[i]++;
+        for (pymon_ids[i - 1] = 0; bits != 0; bits >>= 1) {
+            pymon_ids[i - 1]++;
         }
     }
-    if (events == NULL) {
-        return -1;
-    }
-    Py_DECREF(events);
-    /* The first one says that all are known. */
-    for (size_t i = sizeof(ids); i > 0; i--) {
-        pymon_ids[i - 1] = ids[i - 1];
-    }
-    return 0;
+    Py_XDECREF(events);
+    return events == NULL ? -1 : 0;
 }
 
-#define pymon_id(EVENT) \
-    (pymon_ids[(EVENT) - PYMON_FIRST_ID - 1] - 1)
+#define pymon_id(EVENT) (pymon_ids[(EVENT) - PYMON_FIRST_ID - 1] - 1)
 
-/* The interpreter's function, for these ids. */
+/* The interpreter's function, for these ids; on 3.12 nobody listens. */
 static inline int
 pymon_enter(PyMonitoringState *state_array, uint64_t *version,
             const uint8_t *event_types, Py_ssize_t length)
 {
     uint8_t few[32];
-    uint8_t *ids = length <= (Py_ssize_t)sizeof(few)
-                   ? few : (uint8_t *)PyMem_Malloc((size_t)length);
-    if (ids == NULL) {
-        PyErr_NoMemory();
-        return -1;
+    uint8_t *ids = few;
+    int err = 0;
+    if (PyMonitoringCompat_SendsEvents() && pymon_ids[0] == 0) {
+        PyObject *pending = PyErr_GetRaisedException();
+        err = pymon_find_ids();
+        pymon_restore(pending);
+    }
+    if (!PyMonitoringCompat_SendsEvents() || err < 0) {
+        return err;
+    }
+    if (length > (Py_ssize_t)sizeof(few)) {
+        ids = (uint8_t *)PyMem_Malloc((size_t)length);
+        if (ids == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
     }
     for (Py_ssize_t i = 0; i < length; i++) {
         ids[i] = (uint8_t)(pymon_base_event(event_types[i]) < 0
                            ? 255 : pymon_id(event_types[i]));
     }
-    int err = PyMonitoring_EnterScope(state_array, version, ids, length);
+    err = PyMonitoring_EnterScope(state_array, version, ids, length);
     if (ids != few) {
         PyMem_Free(ids);
     }
@@ -833,45 +688,12 @@ static inline uint64_t
 pymon_version(void)
 {
     uint64_t version = 0;
-    (void)PyMonitoring_EnterScope(NULL, &version, NULL, 0);
+    (void)pymon_enter(NULL, &version, NULL, 0);
     return version | 1;
 }
 
 /* Nothing else is known of sys.monitoring.restart_events(). */
 #define pymon_restart_version pymon_version
-
-/* The tools that listen to the event now. */
-static inline uint8_t
-pymon_tools(int event)
-{
-    int base = pymon_base_event(event);
-    if (base < 0 || base == PY_MONITORING_EVENT_INSTRUCTION) {
-        return 0;
-    }
-    PyMonitoringState state = {0, 0};
-    uint8_t type = (uint8_t)base;
-    uint64_t version = 0;
-    (void)pymon_enter(&state, &version, &type, 1);
-    return state.active & PYMON_TOOL_MASK;
-}
-
-/* The tools that listen to anything. */
-static inline uint8_t
-pymon_listeners(void)
-{
-    static const uint8_t types[] = {
-        PYMON_EVENTS(PYMON_ID) PY_MONITORING_EVENT_INSTRUCTION
-    };
-    PyMonitoringState states[sizeof(types)];
-    uint64_t version = 0;
-    int tools = 0;
-    memset(states, 0, sizeof(states));
-    (void)pymon_enter(states, &version, types, sizeof(types));
-    for (size_t i = 0; i < sizeof(types); i++) {
-        tools |= states[i].active;
-    }
-    return (uint8_t)(tools & PYMON_TOOL_MASK);
-}
 
 /* The function of the interpreter for an event.  Only the series has those of
    C_RETURN and C_RAISE. */
@@ -905,7 +727,6 @@ pymon_native(PyMonitoringState *state, const pymon_event *event)
         default:
             return 0;
     }
-#undef PYMON_CASE
 }
 
 #if PYMON_GIL
@@ -917,46 +738,40 @@ pymon_native(PyMonitoringState *state, const pymon_event *event)
 static inline PyObject *
 pymon_callback(int tool, int event)
 {
-    const size_t nargs = 3 | PY_VECTORCALL_ARGUMENTS_OFFSET;
-    PyObject *callback = NULL;
     PyObject *replace = pymon_attribute("register_callback");
-    PyObject *args[4] = {
-        NULL, PyLong_FromLong(tool),
-        PyLong_FromLong(1L << pymon_id(event)),
-        Py_None,
-    };
-    if (replace != NULL && args[1] != NULL && args[2] != NULL) {
-        callback = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
+    PyObject *args = replace == NULL ? NULL : Py_BuildValue(
+        "(iiO)", tool, 1 << pymon_id(event), Py_None);
+    PyObject *callback = args ? PyObject_CallObject(replace, args) : NULL;
+    PyObject *back = Py_XNewRef(callback);
+    /* No memory is needed to put it back. */
+    for (int i = 0; i < 2 && back != NULL && back != Py_None; i++) {
+        (void)PyTuple_SetItem(args, 2, back);
+        back = PyObject_CallObject(replace, args);
     }
-    if (callback != NULL && callback != Py_None) {
-        /* From here on no memory is needed. */
-        args[3] = callback;
-        PyObject *newer = PyObject_Vectorcall(replace, args + 1, nargs, NULL);
-        if (newer != NULL && newer != Py_None) {
-            args[3] = newer;
-            Py_XDECREF(PyObject_Vectorcall(replace, args + 1, nargs, NULL));
-        }
-        Py_XDECREF(newer);
-    }
+    Py_XDECREF(back);
     if (callback == Py_None || PyErr_Occurred()) {
         Py_CLEAR(callback);
     }
     Py_XDECREF(replace);
-    Py_XDECREF(args[1]);
-    Py_XDECREF(args[2]);
+    Py_XDECREF(args);
     return callback;
 }
 
-static inline void
-pymon_remove_callback(int tool, int event)
+#endif
+
+#endif
+
+/* The tools that listen to the event now. */
+static inline int
+pymon_tools(int event)
 {
-    Py_XDECREF(pymon_call("register_callback", "(iiO)", tool,
-                          1 << pymon_id(event), Py_None));
+    PyMonitoringState state = {0, 0};
+    uint8_t type = (uint8_t)pymon_base_event(event);
+    uint64_t version = 0;
+    (void)pymon_enter(&state, &version, &type, 1);
+    return type == PY_MONITORING_EVENT_INSTRUCTION ? 0
+        : state.active & PYMON_TOOL_MASK;
 }
-
-#endif
-
-#endif
 
 /* ------ Calling the tools ------ */
 
@@ -970,58 +785,43 @@ pymon_call_callbacks(const pymon_event *event, uint8_t tools)
         NULL, event->codelike, PyLong_FromLong(event->number), event->arg1,
         event->arg2,
     };
-    int disabling = 0;
-    pymon_pause pause;
-    if (args[2] == NULL || pymon_stop(&pause) < 0) {
-        Py_XDECREF(args[2]);
-        return -1;
-    }
-    for (int tool = PYMON_TOOLS - 1; tool >= 0; tool--) {
-        if (!(tools >> tool & 1)) {
-            continue;
-        }
-        PyObject *callback = pymon_callback(tool, event->id);
+    int disabling = args[2] == NULL ? -1 : 0;
+    int before = pymon_pause();
+    for (int tool = PYMON_TOOLS - 1; disabling >= 0 && tool >= 0; tool--) {
+        PyObject *callback = tools >> tool & 1
+            ? pymon_callback(tool, event->id) : NULL;
         PyObject *res = callback == NULL ? NULL : PyObject_Vectorcall(
             callback, args + 1,
             (size_t)event->nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        PyObject *disable = res == NULL || res == Py_None ? Py_None
-            : pymon_constant("DISABLE");
-        int ends = disable == NULL || (res == NULL && PyErr_Occurred());
-        Py_XDECREF(callback);
-        Py_XDECREF(res);
-        if (ends) {
-            disabling = -1;
-            break;
-        }
-        if (res != disable || res == Py_None) {
-            continue;
-        }
-        if (!PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
+        int disables = res != NULL && res != Py_None
+            && res == pymon_constant("DISABLE");
+        if (disables && !PY_MONITORING_IS_INSTRUMENTED_EVENT(event->id)) {
             /* Left in place, the callback would raise again and again. */
-            pymon_remove_callback(tool, event->id);
+            Py_XDECREF(pymon_call(pymon_attribute("register_callback"),
+                                  "(iiO)", tool, 1 << pymon_id(event->id),
+                                  Py_None));
             PyErr_Format(PyExc_ValueError,
                          "Cannot disable %s events. Callback removed.",
                          event->name);
-            disabling = -1;
-            break;
         }
-        disabling |= 1 << tool;
+        Py_XDECREF(callback);
+        Py_XDECREF(res);
+        disabling = PyErr_Occurred() ? -1 : disabling | disables << tool;
     }
-    pymon_resume(&pause);
-    Py_DECREF(args[2]);
+    pymon_resume(before);
+    Py_XDECREF(args[2]);
     return disabling;
 }
 
 #endif
 
-#if PYMON_TABLES
-#  define pymon_call_tools pymon_call_callbacks
-#else
-
 /* The same, by the interpreter's function where that has the arguments. */
 static inline int
 pymon_call_tools(const pymon_event *event, uint8_t tools)
 {
+#if PYMON_TABLES
+    return pymon_call_callbacks(event, tools);
+#else
 #if PYMON_GIL
     if (event->id == PY_MONITORING_EVENT_C_RETURN
         || event->id == PY_MONITORING_EVENT_C_RAISE)
@@ -1030,47 +830,36 @@ pymon_call_tools(const pymon_event *event, uint8_t tools)
     }
 #endif
     PyMonitoringState state = {tools, 0};
-#ifdef Py_LIMITED_API
-    pymon_pause pause;
-    if (pymon_stop(&pause) < 0) {
-        return -1;
-    }
-#endif
     if (event->nargs == 3 && event->arg2 != NULL) {
         PyErr_SetRaisedException(Py_NewRef(event->arg1));
     }
+    int before = PYMON_LIMITED ? pymon_pause() : 0;
     int err = pymon_native(&state, event);
-#ifdef Py_LIMITED_API
-    pymon_resume(&pause);
-#endif
+    if (PYMON_LIMITED) {
+        pymon_resume(before);
+    }
     return err < 0 ? -1 : tools & ~state.active;
-}
-
 #endif
+}
 
 /* ------ Local events of code objects ------ */
 
+#ifdef Py_LIMITED_API
+#  define pymon_has_local(CODELIKE) 0
+#else
 /* Has any tool ever had local events on the code-like?  It is asked of every
    code object, and nothing else is. */
 static inline int
 pymon_has_local(PyObject *codelike)
 {
-#ifdef Py_LIMITED_API
-    (void)codelike;
-    return 0;
-#else
     if (codelike == NULL || !PyCode_Check(codelike)) {
         return 0;
     }
     PYMON_IF_NATIVE(0)
-    PyCodeObject *code = (PyCodeObject *)codelike;
-#ifdef Py_GIL_DISABLED
-    return _Py_atomic_load_ptr_acquire(&code->_co_monitoring) != NULL;
-#else
-    return code->_co_monitoring != NULL;
-#endif
-#endif
+    return PYMON_LOAD_POINTER(
+        &((PyCodeObject *)codelike)->_co_monitoring) != NULL;
 }
+#endif
 
 /* Is an event worth firing? */
 #define PYMON_ACTIVE(STATE, CODELIKE) \
@@ -1089,8 +878,8 @@ pymon_local_tools(const pymon_event *event, int tools)
 #if PY_VERSION_HEX < 0x030E0000 && !defined(Py_GIL_DISABLED) \
     && !defined(Py_LIMITED_API)
 #if PYMON_TABLES
-    int status = pymon_check(1);
-    if (status != PYMON_GOOD && status != PYMON_CALLBACKS) {
+    int status = pymon_check();
+    if (status != PYMON_GOOD) {
         return status < 0 ? -1 : 0;
     }
 #endif
@@ -1102,22 +891,18 @@ pymon_local_tools(const pymon_event *event, int tools)
         if (!(tools >> tool & 1)) {
             continue;
         }
-        PyObject *set = pymon_call("get_local_events", "(iO)",
-                                   tool, event->codelike);
-        if (set != NULL) {
-            unsigned long events = PyLong_AsUnsignedLong(set);
-            local |= (int)(events >> pymon_id(base) & 1) << tool;
-            Py_DECREF(set);
-        }
+        PyObject *set = pymon_call(pymon_attribute("get_local_events"),
+                                   "(iO)", tool, event->codelike);
         /* The tool is not in use, or this is no code object. */
-        else if (PyErr_ExceptionMatches(PyExc_ValueError)
-                 || PyErr_ExceptionMatches(PyExc_TypeError))
+        if (set == NULL && !PyErr_ExceptionMatches(PyExc_ValueError)
+            && !PyErr_ExceptionMatches(PyExc_TypeError))
         {
-            PyErr_Clear();
-        }
-        else {
             return -1;
         }
+        PyErr_Clear();
+        unsigned long events = set ? PyLong_AsUnsignedLong(set) : 0;
+        local |= (int)(events >> pymon_id(base) & 1) << tool;
+        Py_XDECREF(set);
     }
     return local;
 #endif
@@ -1139,28 +924,21 @@ PYMON_SHARED uint8_t pymon_any_disabled = 0;
 static inline PyObject *
 pymon_all_disabled(PyObject *interpreter_dict)
 {
-    PyObject *key = PyUnicode_FromString(PYMON_KEY);
     PyObject *version = PyLong_FromUnsignedLongLong(pymon_restart_version());
-    PyObject *pair = NULL;
-    PyObject *disabled = NULL;
-    if (key != NULL && version != NULL) {
-        pair = pymon_get(interpreter_dict, key);
-        if ((pair == NULL && !PyErr_Occurred())
-            || (pair != NULL && PyObject_RichCompareBool(
-                PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
-        {
-            Py_XDECREF(pair);
-            pair = Py_BuildValue("(O{})", version);
-            if (pair != NULL
-                && PyDict_SetItem(interpreter_dict, key, pair) < 0)
-            {
-                Py_CLEAR(pair);
-            }
+    PyObject *key = version ? PyUnicode_FromString(PYMON_KEY) : NULL;
+    PyObject *pair = key == NULL ? NULL
+        : Py_XNewRef(PyDict_GetItemWithError(interpreter_dict, key));
+    if (!PyErr_Occurred()
+        && (pair == NULL || PyObject_RichCompareBool(
+            PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
+    {
+        Py_XDECREF(pair);
+        pair = Py_BuildValue("(O{})", version);
+        if (pair != NULL && PyDict_SetItem(interpreter_dict, key, pair) < 0) {
+            Py_CLEAR(pair);
         }
     }
-    if (pair != NULL) {
-        disabled = Py_NewRef(PyTuple_GetItem(pair, 1));
-    }
+    PyObject *disabled = pair ? Py_NewRef(PyTuple_GetItem(pair, 1)) : NULL;
     Py_XDECREF(pair);
     Py_XDECREF(key);
     Py_XDECREF(version);
@@ -1173,107 +951,81 @@ pymon_forget(PyObject *self, PyObject *ref)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
     PyObject *disabled = dict ? pymon_all_disabled(dict) : NULL;
-    PyObject *entry = disabled ? pymon_get(disabled, self) : NULL;
-    if (entry != NULL && PyTuple_GetItem(entry, 0) == ref
-        && pymon_referent(ref) == Py_None)
-    {
+    PyObject *entry = disabled == NULL ? NULL
+        : PyDict_GetItemWithError(disabled, self);
+    /* An address may be used again. */
+    if (entry != NULL && PyTuple_GetItem(entry, 0) == ref) {
         (void)PyDict_DelItem(disabled, self);
     }
-    Py_XDECREF(entry);
     Py_XDECREF(disabled);
     /* It may stay: its reference shows that it is dead. */
     PyErr_Clear();
     return Py_NewRef(Py_None);
 }
 
-static PyMethodDef pymon_forget_def = {
-    "forget", pymon_forget, METH_O, NULL
-};
-
-static inline int
-pymon_disable_in(PyObject *interpreter_dict, const pymon_event *event,
-                 int more)
-{
-    int tools = -1;
-    PyObject *disabled = pymon_all_disabled(interpreter_dict);
-    PyObject *id = PyLong_FromVoidPtr(event->codelike);
-    PyObject *location = PyLong_FromUnsignedLongLong(
-        (unsigned long long)pymon_id(pymon_base_event(event->id)) << 32
-        | (uint32_t)event->number);
-    PyObject *entry = NULL;
-    PyObject *value = NULL;
-    PyObject *callback = NULL;
-    PyObject *ref = NULL;
-    if (disabled == NULL || id == NULL || location == NULL) {
-        goto done;
-    }
-    entry = pymon_get(disabled, id);
-    /* An address may be used again. */
-    if (entry != NULL && pymon_referent(
-            PyTuple_GetItem(entry, 0)) != event->codelike)
-    {
-        Py_CLEAR(entry);
-    }
-    if (entry != NULL) {
-        value = pymon_get(PyTuple_GetItem(entry, 1), location);
-    }
-    if (PyErr_Occurred()) {
-        goto done;
-    }
-    tools = value ? (int)PyLong_AsLong(value) : 0;
-    if ((more & ~tools) == 0) {
-        goto done;
-    }
-    tools |= more;
-    Py_XDECREF(value);
-    value = PyLong_FromLong(tools);
-    if (value == NULL) {
-        tools = -1;
-    }
-    else if (entry != NULL) {
-        if (PyDict_SetItem(PyTuple_GetItem(entry, 1), location, value) < 0) {
-            tools = -1;
-        }
-    }
-    else if ((callback = PyCFunction_New(&pymon_forget_def, id)) == NULL
-             || (ref = PyWeakref_NewRef(event->codelike, callback)) == NULL
-             || (entry = Py_BuildValue("(O{OO})", ref, location,
-                                       value)) == NULL
-             || PyDict_SetItem(disabled, id, entry) < 0)
-    {
-        tools = -1;
-    }
-done:
-    Py_XDECREF(disabled);
-    Py_XDECREF(id);
-    Py_XDECREF(location);
-    Py_XDECREF(entry);
-    Py_XDECREF(value);
-    Py_XDECREF(callback);
-    Py_XDECREF(ref);
-    return tools;
-}
+static PyMethodDef pymon_forget_def = {"forget", pymon_forget, METH_O, NULL};
 
 /* Disable the location of the event for more tools, none or more.  Return the
    tools for which it is disabled; -1 on error: TypeError if the code-like
-   cannot be weakly referenced. */
+   cannot be weakly referenced.  Called without an exception set. */
 static inline int
 pymon_disable(const pymon_event *event, int more)
 {
-    int tools;
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
     if (dict == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-#ifdef Py_GIL_DISABLED
-    Py_BEGIN_CRITICAL_SECTION(dict);
-#endif
-    tools = pymon_disable_in(dict, event, more);
-#ifdef Py_GIL_DISABLED
-    Py_END_CRITICAL_SECTION();
-#endif
-    return tools;
+    PyObject *id = PyLong_FromVoidPtr(event->codelike);
+    PyObject *location = PyLong_FromUnsignedLongLong(
+        (unsigned long long)pymon_id(pymon_base_event(event->id)) << 32
+        | (uint32_t)event->number);
+    PyObject *entry = NULL;
+    PyObject *callback = NULL;
+    PyObject *ref = NULL;
+    int tools = 0;
+    PYMON_BEGIN_LOCKED(dict)
+    PyObject *disabled = id && location ? pymon_all_disabled(dict) : NULL;
+    if (disabled != NULL) {
+        entry = Py_XNewRef(PyDict_GetItemWithError(disabled, id));
+    }
+    if (entry != NULL) {
+        PyObject *referent = PyObject_CallNoArgs(PyTuple_GetItem(entry, 0));
+        /* An address may be used again. */
+        if (referent != event->codelike) {
+            Py_CLEAR(entry);
+        }
+        Py_XDECREF(referent);
+    }
+    if (entry == NULL && more != 0 && !PyErr_Occurred()) {
+        callback = PyCFunction_New(&pymon_forget_def, id);
+        ref = callback ? PyWeakref_NewRef(event->codelike, callback) : NULL;
+        entry = ref ? Py_BuildValue("(O{})", ref) : NULL;
+        if (entry != NULL) {
+            (void)PyDict_SetItem(disabled, id, entry);
+        }
+    }
+    if (entry != NULL && !PyErr_Occurred()) {
+        PyObject *locations = PyTuple_GetItem(entry, 1);
+        PyObject *value = PyDict_GetItemWithError(locations, location);
+        tools = value ? (int)PyLong_AsLong(value) : 0;
+        if ((more & ~tools) != 0) {
+            tools |= more;
+            value = PyLong_FromLong(tools);
+            if (value != NULL) {
+                (void)PyDict_SetItem(locations, location, value);
+            }
+            Py_XDECREF(value);
+        }
+    }
+    Py_XDECREF(disabled);
+    PYMON_END_LOCKED()
+    Py_XDECREF(id);
+    Py_XDECREF(location);
+    Py_XDECREF(entry);
+    Py_XDECREF(callback);
+    Py_XDECREF(ref);
+    return PyErr_Occurred() ? -1 : tools;
 }
 
 /* ------ Firing ------ */
@@ -1283,15 +1035,12 @@ pymon_disable(const pymon_event *event, int more)
 static inline int
 pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
 {
-    if (PYMON_LOAD(&pymon_any_disabled)) {
-        int disabled = pymon_disable(event, 0);
-        if (disabled < 0) {
-            return -1;
-        }
-        tools &= ~disabled;
+    int disabled = PYMON_LOAD(&pymon_any_disabled) ? pymon_disable(event, 0)
+                                                   : 0;
+    if (disabled < 0 || (tools &= ~disabled) == 0) {
+        return disabled < 0 ? -1 : 0;
     }
-    int disabling = tools
-        ? pymon_call_tools(event, (uint8_t)tools) : 0;
+    int disabling = pymon_call_tools(event, (uint8_t)tools);
     if (disabling <= 0) {
         return disabling;
     }
@@ -1308,6 +1057,38 @@ pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
     return 0;
 }
 
+/* Check the arguments of an event, and make what callbacks get of them. */
+static inline int
+pymon_prepare(pymon_event *event, PyObject *pending)
+{
+    int is_exception = event->nargs == 3 && event->arg1 == NULL;
+    if (event->offset < 0) {
+        PyErr_Format(PyExc_ValueError,
+                     "offset of %s event must be non-negative, not %d",
+                     event->name, (int)event->offset);
+    }
+    else if (pending == NULL && (is_exception
+                                 || event->id == PY_MONITORING_EVENT_C_RAISE))
+    {
+        PyErr_Format(PyExc_ValueError,
+                     "Firing event %d with no exception set", event->id);
+    }
+    else if (is_exception) {
+        event->arg1 = event->arg2 = pending;
+    }
+    else if (event->nargs == 4 && event->arg1 == NULL) {
+        event->arg1 = event->arg2 = pymon_constant("MISSING");
+    }
+    else if (event->id == PY_MONITORING_EVENT_STOP_ITERATION
+             && !PyObject_TypeCheck(event->arg1,
+                                    (PyTypeObject *)PyExc_StopIteration))
+    {
+        event->arg1 = event->stop = PyObject_CallFunctionObjArgs(
+            PyExc_StopIteration, event->arg1, NULL);
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 static inline int
 pymon_fire(PyMonitoringState *state, pymon_event *event)
 {
@@ -1317,169 +1098,83 @@ pymon_fire(PyMonitoringState *state, pymon_event *event)
         return 0;
     }
     int tools = active ? active & pymon_tools(event->id) : 0;
-#ifdef Py_LIMITED_API
-    int others = active & ~tools;
-#else
-    int others = !pymon_has_local(event->codelike) ? 0
-        : PYMON_TOOL_MASK & ~tools;
-#endif
-    if (tools == 0 && others == 0) {
+    int others = ~tools & (PYMON_LIMITED ? active
+        : pymon_has_local(event->codelike) ? PYMON_TOOL_MASK : 0);
+    if ((tools | others) == 0) {
         return 0;
     }
-    int err = -1;
-    int is_exception;
-    PyObject *stop = NULL;
     PyObject *pending = PyErr_GetRaisedException();
     int local = pymon_local_tools(event, others);
-    if (local < 0) {
-        goto done;
-    }
+    int err = local < 0 ? -1 : 0;
     tools |= local;
-    if (tools == 0) {
-        err = 0;
-        goto done;
-    }
-    if (event->offset < 0) {
-        PyErr_Format(PyExc_ValueError,
-                     "offset of %s event must be non-negative, not %d",
-                     event->name, (int)event->offset);
-        goto done;
-    }
-    is_exception = event->nargs == 3 && event->arg1 == NULL;
-    if (is_exception) {
-        event->arg1 = event->arg2 = pending;
-    }
-    if (event->nargs == 4 && event->arg1 == NULL) {
-        event->arg1 = event->arg2 = pymon_constant("MISSING");
-        if (event->arg1 == NULL) {
-            goto done;
+    if (tools > 0) {
+        err = pymon_prepare(event, pending);
+        if (err == 0) {
+            err = pymon_dispatch(state, event, tools);
         }
+        Py_XDECREF(event->stop);
     }
-    if (pending == NULL && (is_exception
-                            || event->id == PY_MONITORING_EVENT_C_RAISE))
-    {
-        PyErr_Format(PyExc_ValueError,
-                     "Firing event %d with no exception set", event->id);
-        goto done;
-    }
-    if (event->id == PY_MONITORING_EVENT_STOP_ITERATION
-        && !PyObject_TypeCheck(event->arg1,
-                               (PyTypeObject *)PyExc_StopIteration))
-    {
-        stop = event->arg1 = PyObject_CallFunctionObjArgs(
-            PyExc_StopIteration, event->arg1, NULL);
-        if (stop == NULL) {
-            goto done;
-        }
-    }
-    err = pymon_dispatch(state, event, tools);
-done:
-    Py_XDECREF(stop);
     pymon_restore(pending);
     return err;
 }
 
 /* ------ The API: scopes ------ */
 
-#ifdef Py_GIL_DISABLED
-/* Held while states and their version are written. */
-PYMON_SHARED PyMutex pymon_mutex = {0};
-#endif
-
 static inline int
 pymon_write_states(PyMonitoringState *state_array, uint64_t *version,
                    const uint8_t *event_types, Py_ssize_t length)
 {
-    int err = 0;
+    /* The interpreter's function has no place for C_RETURN and C_RAISE, and
+       does not write as threads may read. */
+    static const uint8_t types[] = {
+        PYMON_EVENTS(PYMON_ID) PY_MONITORING_EVENT_INSTRUCTION
+    };
+    PyMonitoringState found[sizeof(types)];
+    uint8_t tools[64] = {0};
     Py_ssize_t bad = 0;
-    while (bad < length && pymon_base_event(event_types[bad]) >= 0) {
+    uint64_t current = 0;
+    int listeners = 0;
+    int err;
+    memset(found, 0, sizeof(found));
+    /* What is always there serves as a lock. */
+    PYMON_BEGIN_LOCKED(Py_None)
+    err = pymon_enter(found, &current, types, sizeof(types));
+    for (size_t i = 0; i < sizeof(types); i++) {
+        listeners |= found[i].active;
+    }
+    listeners &= PYMON_TOOL_MASK;
+    for (size_t i = 0; listeners != 0 && i < sizeof(types) - 1; i++) {
+        /* Who listens to anything may have local events on a code object. */
+        tools[types[i]] = (uint8_t)(
+            PYMON_LIMITED && PY_MONITORING_IS_INSTRUMENTED_EVENT(types[i])
+            ? listeners : found[i].active & PYMON_TOOL_MASK);
+    }
+    while (listeners != 0 && bad < length
+           && pymon_base_event(event_types[bad]) >= 0) {
         bad++;
     }
-#if PYMON_TABLES
-    int status = pymon_check(0);
-    uint64_t current = status > PYMON_UNKNOWN ? pymon_version() : 0;
-    int reads = status == PYMON_GOOD;
-    err = status < 0 ? -1 : 0;
-#else
-    /* Read at once, as they mostly can be: the interpreter has no place for
-       C_RETURN and C_RAISE, and does not write as threads may read. */
-    PyMonitoringState found[32];
-    uint8_t types[32];
-    Py_ssize_t few = length <= (Py_ssize_t)sizeof(types) ? length : 0;
-    uint64_t current = 0;
-    int reads = 1;
-    for (Py_ssize_t i = 0; i < few; i++) {
-        int base = pymon_base_event(event_types[i]);
-        types[i] = (uint8_t)(base < 0 ? PY_MONITORING_EVENT_INSTRUCTION
-                                      : base);
-    }
-    memset(found, 0, sizeof(found));
-#ifdef Py_GIL_DISABLED
-    PyMutex_Lock(&pymon_mutex);
-#endif
-    (void)pymon_enter(found, &current, types, few);
-    current |= 1;
-#endif
-    bad = bad < length && reads && pymon_listeners() != 0 ? bad : -1;
-#ifdef Py_LIMITED_API
-    /* Who listens to anything may have local events on any code object. */
-    int local = pymon_listeners();
-#else
-    const int local = 0;
-#endif
+    bad = listeners != 0 && bad < length ? bad : -1;
     for (Py_ssize_t i = 0; i < length; i++) {
-        int tools = 0;
-        if (bad < 0 && reads) {
-#if PYMON_TABLES
-            tools = pymon_tools(event_types[i]);
-#else
-            tools = few == 0 ? pymon_tools(event_types[i])
-                : types[i] == PY_MONITORING_EVENT_INSTRUCTION ? 0
-                : found[i].active & PYMON_TOOL_MASK;
-#endif
-            if (PY_MONITORING_IS_INSTRUMENTED_EVENT(
-                    pymon_base_event(event_types[i]))) {
-                tools |= local;
-            }
-        }
-        PYMON_STORE(&state_array[i].active, (uint8_t)tools);
+        PYMON_STORE(&state_array[i].active, listeners == 0 || bad >= 0 ? 0
+                    : tools[pymon_base_event(event_types[i])]);
         PYMON_STORE(&state_array[i].opaque, 0);
     }
-    current = bad < 0 ? current : 0;
-#ifdef Py_GIL_DISABLED
-    _Py_atomic_store_uint64_release(version, current);
-    PyMutex_Unlock(&pymon_mutex);
-#else
-    *version = current;
-#endif
+    PYMON_STORE_VERSION(version, err == 0 && bad < 0 ? current | 1 : 0);
+    PYMON_END_LOCKED()
     if (bad >= 0) {
         PyObject *pending = PyErr_GetRaisedException();
         PyErr_Format(PyExc_ValueError,
                      "event_types[%zd] is %d, which is no event type", bad,
                      event_types[bad]);
         pymon_restore(pending);
-        return -1;
     }
-    return err;
+    return err < 0 || bad >= 0 ? -1 : 0;
 }
 
 static inline int
 pymon_EnterScope(PyMonitoringState *state_array, uint64_t *version,
                  const uint8_t *event_types, Py_ssize_t length)
 {
-#ifdef Py_LIMITED_API
-    int sends = PyMonitoringCompat_SendsEvents();
-    if (sends && pymon_ids[0] == 0) {
-        PyObject *pending = PyErr_GetRaisedException();
-        sends = pymon_find_ids() < 0 ? -1 : 1;
-        pymon_restore(pending);
-    }
-    if (sends <= 0) {
-        memset(state_array, 0, (size_t)length * sizeof(*state_array));
-        *version = 0;
-        return sends;
-    }
-#endif
     PYMON_IF_NATIVE(pymon_enter(state_array, version, event_types, length))
     uint64_t entered = PYMON_LOAD_VERSION(version);
     return entered != 0 && entered == pymon_version()
@@ -1495,11 +1190,11 @@ pymon_ExitScope(void)
 /* ------ The API: events ------ */
 
 /* What callbacks get after code-like and number. */
-#define PYMON_FIELDS_PLAIN offset, 2, NULL, NULL
-#define PYMON_FIELDS_RAISED offset, 3, NULL, NULL
-#define PYMON_FIELDS_VALUE offset, 3, value, NULL
-#define PYMON_FIELDS_CALL offset, 4, callable, arg0
-#define PYMON_FIELDS_LINE lineno, 2, NULL, NULL
+#define PYMON_FIELDS_PLAIN offset, 2, NULL, NULL, NULL
+#define PYMON_FIELDS_RAISED offset, 3, NULL, NULL, NULL
+#define PYMON_FIELDS_VALUE offset, 3, value, NULL, NULL
+#define PYMON_FIELDS_CALL offset, 4, callable, arg0, NULL
+#define PYMON_FIELDS_LINE lineno, 2, NULL, NULL, NULL
 
 #define PYMON_DEFINE(ARGS, ID, NAME) \
     static inline int \
@@ -1546,25 +1241,13 @@ pymon_FireCRaiseEvent(PyMonitoringState *state, PyObject *codelike,
     return pymon_FireCallRaiseEvent(state, codelike, offset, NULL, NULL);
 }
 
-#ifdef Py_LIMITED_API
-/* A type that the module types names. */
-static inline PyObject *
-pymon_type(const char *name)
-{
-    PyObject *module = PyImport_ImportModule("types");
-    PyObject *type = module ? PyObject_GetAttrString(module, name) : NULL;
-    Py_XDECREF(module);
-    return type;
-}
-#endif
-
 /* Is it a Python function, or a bound method of one?  -1 on error. */
 static inline int
 pymon_is_function(PyObject *callable)
 {
 #ifdef Py_LIMITED_API
-    PyObject *function_type = pymon_type("FunctionType");
-    PyObject *method_type = pymon_type("MethodType");
+    PyObject *function_type = pymon_import("types", "FunctionType");
+    PyObject *method_type = pymon_import("types", "MethodType");
     PyObject *function = function_type == NULL || method_type == NULL ? NULL
         : (PyObject *)Py_TYPE(callable) != method_type ? Py_NewRef(callable)
         : PyObject_GetAttrString(callable, "__func__");
@@ -1626,10 +1309,7 @@ static inline int
 pymon_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
                          PyObject *globals, PyObject *locals)
 {
-    (void)state;
-    (void)codelike;
-    (void)globals;
-    (void)locals;
+    (void)state, (void)codelike, (void)globals, (void)locals;
     PYMON_IF_NATIVE(!PYMON_LOAD(&state->active) ? 0
         : _PyMonitoring_SetFrameNamespaces(codelike, globals, locals))
     return 0;
@@ -1673,50 +1353,37 @@ pymon_write_number(uint8_t *end, unsigned int number)
     return end;
 }
 
-/* Write an entry of a location table for some code units, at most 8.  It is a
-   byte of the kind and the number of units, and numbers. */
+/* Write the entry of a location table for one code unit: a byte of its kind,
+   and numbers. */
 #define PYMON_ENTRY_SIZE (1 + 4 * 6)
 
 static inline uint8_t *
-pymon_write_entry(uint8_t *end, const PyCodeLocation *at, int units,
-                  int *last_line)
+pymon_write_entry(uint8_t *end, const PyCodeLocation *at, int *last_line)
 {
     uint8_t *start = end++;
     int delta = at->lineno - *last_line;
     int lines = at->end_lineno < 0 ? 0 : at->end_lineno - at->lineno;
-    int column = at->col_offset;
-    int end_column = at->end_col_offset;
-    int has_columns = lines == 0 && column >= 0 && end_column >= 0;
-    int kind;
-    if (at->lineno < 0) {
-        kind = 15;
+    unsigned int column = (unsigned int)at->col_offset;
+    unsigned int end_column = (unsigned int)at->end_col_offset;
+    int kind = 15;
+    if (at->lineno > 0) {
+        *last_line = at->lineno;
+        kind = lines == 0 && delta >= 0 && delta <= 2 && column < 128
+               && end_column < 128 ? 10 + delta : 14;
     }
-    else if (has_columns && delta == 0 && column < 80
-             && end_column - column < 16)
-    {
-        kind = column / 8;
-        *end++ = (uint8_t)(column % 8 << 4 | (end_column - column));
-    }
-    else if (has_columns && delta >= 0 && delta < 3 && end_column < 128) {
-        kind = 10 + delta;
+    if (kind < 14) {
         *end++ = (uint8_t)column;
         *end++ = (uint8_t)end_column;
     }
-    else {
+    else if (kind == 14) {
         end = pymon_write_number(
             end, delta < 0 ? (0u - (unsigned int)delta) << 1 | 1
                            : (unsigned int)delta << 1);
-        kind = lines == 0 && column < 0 && end_column < 0 ? 13 : 14;
-        if (kind == 14) {
-            end = pymon_write_number(end, (unsigned int)lines);
-            end = pymon_write_number(end, (unsigned int)column + 1);
-            end = pymon_write_number(end, (unsigned int)end_column + 1);
-        }
+        end = pymon_write_number(end, (unsigned int)lines);
+        end = pymon_write_number(end, column + 1);
+        end = pymon_write_number(end, end_column + 1);
     }
-    if (at->lineno > 0) {
-        *last_line = at->lineno;
-    }
-    *start = (uint8_t)(128 | kind << 3 | (units - 1));
+    *start = (uint8_t)(128 | kind << 3);
     return end;
 }
 
@@ -1725,20 +1392,17 @@ static inline PyObject *
 pymon_new_table(const PyCodeLocation *locations, Py_ssize_t num_locations,
                 Py_ssize_t more, int line)
 {
-    static const PyCodeLocation unknown = {-1, -1, -1, -1};
-    uint8_t *table = (size_t)(num_locations + more)
-                     > (size_t)-1 / PYMON_ENTRY_SIZE ? NULL
-        : (uint8_t *)PyMem_Malloc((size_t)(num_locations + more)
-                                  * PYMON_ENTRY_SIZE);
+    size_t units = (size_t)(num_locations + more);
+    uint8_t *table = units > (size_t)-1 / PYMON_ENTRY_SIZE ? NULL
+        : (uint8_t *)PyMem_Malloc(units * PYMON_ENTRY_SIZE);
     if (table == NULL) {
         return PyErr_NoMemory();
     }
     uint8_t *end = table;
-    for (Py_ssize_t i = 0; i < num_locations; i++) {
-        end = pymon_write_entry(end, &locations[i], 1, &line);
-    }
-    for (; more > 0; more--) {
-        end = pymon_write_entry(end, &unknown, 1, &line);
+    for (size_t i = 0; i < units; i++) {
+        end = pymon_write_entry(
+            end, i < (size_t)num_locations ? &locations[i] : &pymon_nowhere,
+            &line);
     }
     PyObject *bytes = PyBytes_FromStringAndSize((const char *)table,
                                                 end - table);
@@ -1769,16 +1433,14 @@ static inline PyObject *
 pymon_sample(int is_generator)
 {
 #ifdef Py_LIMITED_API
-    PyObject *builtins = PyImport_ImportModule("builtins");
     /* Py_CompileString() would leave out an assert under python -O. */
-    PyObject *module = builtins ? PyObject_CallMethod(
-        builtins, "compile", "sssiii",
+    PyObject *module = pymon_call(
+        pymon_import("builtins", "compile"), "(sssiii)",
         is_generator ? "def f(): yield" : "def f(): assert 0", "", "exec", 0,
-        1, 0) : NULL;
+        1, 0);
     PyObject *consts = module ? PyObject_GetAttrString(module, "co_consts")
                               : NULL;
     PyObject *code = consts ? Py_XNewRef(PyTuple_GetItem(consts, 0)) : NULL;
-    Py_XDECREF(builtins);
     Py_XDECREF(module);
     Py_XDECREF(consts);
     return code;
@@ -1808,23 +1470,24 @@ pymon_replace(PyObject *code, const char *format, ...)
     return replaced;
 }
 
-/* What pymon_find_nop() found; 0 before.  Who asks again finds the same. */
-PYMON_SHARED uint8_t pymon_nop = 0;
-#define PYMON_NO_NOP 255
-
-/* The sample with other names and, if nop is an opcode, one NOP for each
-   location that RESUME has not; what raises has none. */
+/* The sample with other names and, if nop is not 0, one NOP for each location
+   that RESUME has not; what raises has none. */
 static inline PyObject *
 pymon_make_code(int nop, PyObject *filename, PyObject *name,
                 PyObject *qualname, int firstlineno,
                 const PyCodeLocation *locations, Py_ssize_t num_locations)
 {
-    PyObject *code = pymon_sample(0);
-    PyObject *old = code ? PyObject_GetAttrString(code, "co_code") : NULL;
+    PyObject *code = pymon_replace(
+        pymon_sample(0), "{sOsOsOsi}", "co_filename", filename, "co_name",
+        name, "co_qualname", qualname, "co_firstlineno", firstlineno);
+    if (code == NULL || nop == 0) {
+        return code;
+    }
+    PyObject *old = PyObject_GetAttrString(code, "co_code");
     Py_ssize_t before = old ? PyBytes_Size(old) - 4 : 0;
     Py_ssize_t length = Py_MAX(before, 2 * num_locations);
-    PyObject *bytecode = old && nop != PYMON_NO_NOP
-        ? PyBytes_FromStringAndSize(NULL, length + 4) : NULL;
+    PyObject *bytecode = old ? PyBytes_FromStringAndSize(NULL, length + 4)
+                             : NULL;
     if (bytecode != NULL) {
         const char *units = PyBytes_AsString(old);
         char *end = PyBytes_AsString(bytecode);
@@ -1836,45 +1499,41 @@ pymon_make_code(int nop, PyObject *filename, PyObject *name,
         memcpy(end + length, units + before, 4);
     }
     Py_XDECREF(old);
-    return nop == PYMON_NO_NOP
-        ? pymon_replace(code, "{sOsOsOsi}", "co_filename", filename, "co_name",
-                        name, "co_qualname", qualname, "co_firstlineno",
-                        firstlineno)
-        : pymon_replace(code, "{sOsOsOsisNsNsis()}", "co_filename", filename,
-                        "co_name", name, "co_qualname", qualname,
-                        "co_firstlineno", firstlineno, "co_code", bytecode,
-                        "co_linetable", bytecode == NULL ? NULL
-                        : pymon_new_table(locations, num_locations,
-                                          length / 2 + 2 - num_locations,
-                                          firstlineno),
-                        "co_flags", 0, "co_consts");
+    return pymon_replace(
+        code, "{sNsNsis()}", "co_code", bytecode, "co_linetable",
+        bytecode == NULL ? NULL
+        : pymon_new_table(locations, num_locations,
+                          length / 2 + 2 - num_locations, firstlineno),
+        "co_flags", 0, "co_consts");
 }
 
-/* The opcode of NOP, or PYMON_NO_NOP if there is none or the interpreter reads
-   location tables otherwise than this header writes them; -1 on error. */
+/* What pymon_find_nop() found, plus one.  Who asks again finds the same. */
+PYMON_SHARED uint8_t pymon_nop = 0;
+
+/* The opcode of NOP; 0 if there is none or the interpreter reads location
+   tables otherwise than this header writes them; -1 on error. */
 static inline int
 pymon_find_nop(void)
 {
     /* All kinds of entries. */
     static const PyCodeLocation sample[] = {
-        {7, 7, 3, 5}, {7, 7, 90, 100}, {9, 9, 1, 2}, {300, 301, 200, 4},
-        {8, 8, -1, -1}, {-1, -1, -1, -1}, {8, 8, 79, 94}, {8, 8, 6, 9},
+        {7, 7, 3, 5}, {7, 7, 0, 127}, {9, 9, 1, 2}, {300, 301, 200, 4},
+        {8, 8, -1, -1}, {-1, -1, -1, -1}, {8, 8, 6, 9},
     };
     enum { NUMBER = sizeof(sample) / sizeof(sample[0]) };
-    int nop = PYMON_LOAD(&pymon_nop);
-    if (nop != 0) {
+    int nop = PYMON_LOAD(&pymon_nop) - 1;
+    if (nop >= 0) {
         return nop;
     }
-    PyObject *module = PyImport_ImportModule("opcode");
-    PyObject *map = module ? PyObject_GetAttrString(module, "opmap") : NULL;
+    PyObject *map = pymon_import("opcode", "opmap");
     PyObject *opcode = map ? PyMapping_GetItemString(map, "NOP") : NULL;
+    nop = opcode ? (int)PyLong_AsLong(opcode) : 0;
     PyObject *name = opcode ? PyUnicode_FromString("") : NULL;
-    nop = name ? (int)PyLong_AsLong(opcode) : PYMON_NO_NOP;
     PyObject *code = name == NULL ? NULL
         : pymon_make_code(nop, name, name, name, 1, sample, NUMBER);
-    PyObject *positions = code == NULL ? NULL
-        : PyObject_CallMethod(code, "co_positions", NULL);
-    PyObject *list = positions ? PySequence_List(positions) : NULL;
+    PyObject *list = code == NULL ? NULL : pymon_call(
+        Py_NewRef((PyObject *)&PyList_Type), "(N)",
+        PyObject_CallMethod(code, "co_positions", NULL));
     int good = list != NULL && PyList_Size(list) == NUMBER + 2;
     for (int i = 0; good && i < NUMBER; i++) {
         PyCodeLocation found;
@@ -1884,12 +1543,10 @@ pymon_find_nop(void)
             && (memcmp(&found, &sample[i], sizeof(found)) == 0
                 || (found.col_offset & found.end_col_offset) == -1);
     }
-    Py_XDECREF(module);
     Py_XDECREF(map);
     Py_XDECREF(opcode);
     Py_XDECREF(name);
     Py_XDECREF(code);
-    Py_XDECREF(positions);
     Py_XDECREF(list);
     /* What has another shape is no error. */
     if (!good && PyErr_Occurred()
@@ -1897,8 +1554,8 @@ pymon_find_nop(void)
         return -1;
     }
     PyErr_Clear();
-    nop = good ? nop : PYMON_NO_NOP;
-    PYMON_STORE(&pymon_nop, (uint8_t)nop);
+    nop = good ? nop : 0;
+    PYMON_STORE(&pymon_nop, (uint8_t)(nop + 1));
     return nop;
 }
 
@@ -1915,15 +1572,13 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
     qualname = qualname ? qualname : name;
     PyObject *const names[] = {filename, name, qualname};
     for (int i = 0; i < 3; i++) {
-        if (names[i] == NULL || !PyUnicode_CheckExact(names[i])) {
-            PyObject *type = names[i] ? PyType_GetName(Py_TYPE(names[i]))
-                                      : PyUnicode_FromString("NULL");
-            if (type != NULL) {
-                PyErr_Format(PyExc_TypeError, "%s must be str, not %U",
-                             whats[i], type);
-                Py_DECREF(type);
-            }
-            return NULL;
+        if (names[i] == NULL) {
+            return PyErr_Format(PyExc_TypeError, "%s must be str, not NULL",
+                                whats[i]);
+        }
+        if (!PyUnicode_CheckExact(names[i])) {
+            return PyErr_Format(PyExc_TypeError, "%s must be str, not %R",
+                                whats[i], Py_TYPE(names[i]));
         }
     }
     const char *problem =
@@ -1956,127 +1611,115 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
 
 /* ------ The API: tracebacks ------ */
 
-/* An attribute that is a string, as exact str. */
-static inline PyObject *
-pymon_string(PyObject *codelike, const char *name)
-{
-    PyObject *value = PyObject_GetAttrString(codelike, name);
-    PyObject *string = value ? PyUnicode_FromObject(value) : NULL;
-    Py_XDECREF(value);
-    return string;
-}
-
 /* The file that an offset in a code-like means, a new reference, and the
    location, of which what cannot be known is -1. */
 static inline PyObject *
 pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
 {
-    static const PyCodeLocation unknown = {-1, -1, -1, -1};
     PyObject *filename = NULL;
     PyObject *row = NULL;
-    PyObject *iterator = NULL;
     PyObject *method = PyObject_GetAttrString(codelike, "co_location");
-    int first = method != NULL;
-    if (method != NULL) {
-        row = PyObject_CallFunction(method, "i", (int)offset);
+    const int first = method != NULL;
+    if (first) {
+        row = pymon_call(method, "(i)", (int)offset);
     }
     else {
         PyErr_Clear();
         PyObject *positions = PyObject_CallMethod(codelike, "co_positions",
                                                   NULL);
-        iterator = positions ? PyObject_GetIter(positions) : NULL;
-        Py_XDECREF(positions);
+        PyObject *iterator = positions ? PyObject_GetIter(positions) : NULL;
         row = iterator ? PyIter_Next(iterator) : NULL;
         for (int32_t i = offset / 2; row != NULL && i > 0; i--) {
             Py_DECREF(row);
             row = PyIter_Next(iterator);
         }
+        Py_XDECREF(positions);
+        Py_XDECREF(iterator);
     }
     int is_known = row != NULL && offset >= 0 && offset % 2 == 0;
     if (!is_known || pymon_read_row(row, first, location) < 0) {
-        *location = unknown;
+        *location = pymon_nowhere;
     }
     if (is_known && first) {
         PyObject *name = PyTuple_GetItem(row, 0);
-        filename = name ? PyUnicode_FromObject(name) : NULL;
+        filename = name && PyUnicode_Check(name) ? Py_NewRef(name) : NULL;
     }
     PyErr_Clear();
-    Py_XDECREF(method);
-    Py_XDECREF(iterator);
     Py_XDECREF(row);
-    return filename ? filename : pymon_string(codelike, "co_filename");
+    return filename ? filename
+                    : PyObject_GetAttrString(codelike, "co_filename");
 }
 
-/* A frame that shows a code-like at one location: a code object by itself,
-   another by code that has that location alone.  If *lineno is 0, that is
-   set. */
+/* Code to show a code-like at one location: a code object itself, else some
+   that has that location alone.  If *lineno is 0, that is set. */
 static inline PyObject *
-pymon_make_frame(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
+pymon_shown_code(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
 {
-    PyCodeLocation location;
+    PyCodeLocation at = pymon_nowhere;
     PyObject *code = NULL;
-    PyObject *frame = NULL;
     PyObject *filename = NULL;
 #ifndef Py_LIMITED_API
     if (PyCode_Check(codelike)) {
         code = Py_NewRef(codelike);
-        location.lineno = offset >= 0
+        at.lineno = offset >= 0
             && offset / 2 < Py_SIZE((PyVarObject *)codelike)
             ? PyCode_Addr2Line((PyCodeObject *)codelike, offset) : -1;
     }
 #endif
     if (code == NULL) {
-        filename = pymon_locate(codelike, offset, &location);
+        filename = pymon_locate(codelike, offset, &at);
     }
-    if (*lineno == 0 && location.lineno > 0) {
-        *lineno = location.lineno;
+    if (*lineno == 0 && at.lineno > 0) {
+        *lineno = at.lineno;
     }
     if (*lineno == 0) {
         PyObject *first = PyObject_GetAttrString(codelike, "co_firstlineno");
         *lineno = first ? (int)PyLong_AsLong(first) : 0;
         Py_XDECREF(first);
     }
-    *lasti = location.lineno != *lineno ? -1 : code != NULL ? (int)offset : 0;
-    if (code == NULL && filename != NULL && !PyErr_Occurred()) {
+    *lasti = at.lineno != *lineno ? -1 : code != NULL ? (int)offset : 0;
+    PyObject *name = code != NULL || PyErr_Occurred() ? NULL
+        : PyObject_GetAttrString(codelike, "co_name");
+    int nop = name ? pymon_find_nop() : -1;
+    if (nop >= 0 && filename != NULL) {
         const PyCodeLocation line = {*lineno, *lineno, -1, -1};
+        at = *lasti < 0 ? line : at;
         /* A frame that is new is at one of the first units. */
-        PyCodeLocation locations[4];
-        for (int i = 0; i < 4; i++) {
-            locations[i] = *lasti < 0 ? line : location;
-        }
-        PyObject *name = pymon_string(codelike, "co_name");
-        int nop = name ? pymon_find_nop() : -1;
-        if (nop >= 0) {
-            code = pymon_replace(
-                pymon_sample(1), "{sOsOsOsisN}", "co_filename", filename,
-                "co_name", name, "co_qualname", name, "co_firstlineno",
-                *lineno, "co_linetable", nop == PYMON_NO_NOP
-                ? PyBytes_FromStringAndSize(NULL, 0)
-                : pymon_new_table(locations, 4, 64, *lineno));
-        }
-        Py_XDECREF(name);
+        const PyCodeLocation locations[] = {at, at, at, at};
+        code = pymon_replace(
+            pymon_sample(1), "{sOsOsOsisN}", "co_filename", filename,
+            "co_name", name, "co_qualname", name, "co_firstlineno", *lineno,
+            "co_linetable", nop != 0
+            ? pymon_new_table(locations, 4, 64, *lineno)
+            : PyBytes_FromStringAndSize(NULL, 0));
     }
+    Py_XDECREF(name);
+    Py_XDECREF(filename);
+    return code;
+}
+
+/* A new frame for code.  Steals the reference, which may be NULL on error. */
+static inline PyObject *
+pymon_new_frame(PyObject *code)
+{
     PyObject *globals = code ? PyDict_New() : NULL;
+    PyObject *frame = NULL;
     if (globals != NULL) {
 #ifdef Py_LIMITED_API
-        /* A generator has a frame before it runs. */
-        PyObject *type = pymon_type("FunctionType");
-        PyObject *function = type ? PyObject_CallFunctionObjArgs(
-            type, code, globals, NULL) : NULL;
-        PyObject *generator = function ? PyObject_CallNoArgs(function) : NULL;
+        /* A generator has one before it runs. */
+        PyObject *generator = pymon_call(
+            pymon_call(pymon_import("types", "FunctionType"), "(OO)", code,
+                       globals), "()");
         frame = generator ? PyObject_GetAttrString(generator, "gi_frame")
                           : NULL;
-        Py_XDECREF(type);
-        Py_XDECREF(function);
         Py_XDECREF(generator);
 #else
         frame = (PyObject *)PyFrame_New(PyThreadState_Get(),
                                         (PyCodeObject *)code, globals, NULL);
 #endif
-        Py_DECREF(globals);
     }
+    Py_XDECREF(globals);
     Py_XDECREF(code);
-    Py_XDECREF(filename);
     return frame;
 }
 
@@ -2091,29 +1734,23 @@ pymon_AddTraceback(PyObject *codelike, int32_t offset, int lineno)
         return -1;
     }
     PyObject *next = PyException_GetTraceback(exc);
-    PyObject *frame = NULL, *traceback = NULL;
-    pymon_pause pause;
     int lasti = -1;
     /* What the code-like does when asked is not the program's. */
-    if (pymon_stop(&pause) == 0) {
-        frame = pymon_make_frame(codelike, offset, &lineno, &lasti);
-        pymon_resume(&pause);
-    }
-    if (frame != NULL) {
-        traceback = PyObject_CallFunction(
-            (PyObject *)&PyTraceBack_Type, "OOii", next ? next : Py_None,
-            frame, lasti, lineno);
-    }
+    int before = pymon_pause();
+    PyObject *frame = pymon_new_frame(
+        pymon_shown_code(codelike, offset, &lineno, &lasti));
+    pymon_resume(before);
+    PyObject *traceback = frame == NULL ? NULL : PyObject_CallFunction(
+        (PyObject *)&PyTraceBack_Type, "ONii", next ? next : Py_None, frame,
+        lasti, lineno);
+    Py_XDECREF(next);
     if (traceback != NULL) {
         (void)PyException_SetTraceback(exc, traceback);
     }
     /* Drops what went wrong. */
     PyErr_SetRaisedException(exc);
-    int result = traceback != NULL ? 0 : -1;
     Py_XDECREF(traceback);
-    Py_XDECREF(frame);
-    Py_XDECREF(next);
-    return result;
+    return traceback != NULL ? 0 : -1;
 }
 
 /* The native functions of these names, where there are any, are called above
