@@ -39,12 +39,10 @@
      code-likes                                     no    no        no
    threads may share states (free-threaded build)   -     yes (f)   -
 
-   (a) of a code-like that can be weakly referenced; for the tool's next owner,
-       too, as in bytecode.
+   (a) of a code-like that can be weakly referenced.
    (b) The interpreter loses an int for each offset above 256 (3.15: 1024).
    (c) It can crash when one that is no Python function removes itself.
-   (d) Not on a free-threaded build.  Audit hooks hear of two calls of
-       sys.monitoring.register_callback for each.
+   (d) Not on a free-threaded build.  Audit hooks hear of two registrations.
    (e) From 3.14 on they get BRANCH_LEFT or BRANCH_RIGHT, and BRANCH stands for
        the latter.  A tool that registers for BRANCH can crash the interpreter.
    (f) Tried on 3.13.  3.12 has no such build.
@@ -259,24 +257,18 @@ pymon_base_event(int event)
     }
 }
 
-/* An attribute of sys.monitoring: a new reference. */
+/* A new reference to dict[key], or NULL; with an exception set on error. */
 static inline PyObject *
-pymon_attribute(const char *name)
+pymon_get(PyObject *dict, PyObject *key)
 {
-    PyObject *module = PySys_GetObject("monitoring");
-    if (module == NULL) {
-        return PyErr_NoMemory();
-    }
-    return PyObject_GetAttrString(module, name);
-}
-
-/* DISABLE or MISSING, which are immortal: a borrowed reference. */
-static inline PyObject *
-pymon_constant(const char *name)
-{
-    PyObject *constant = pymon_attribute(name);
-    Py_XDECREF(constant);
-    return constant;
+#if PYMON_GIL
+    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+#else
+    /* A critical section ends when all threads are to stop. */
+    PyObject *value;
+    (void)PyDict_GetItemRef(dict, key, &value);
+    return value;
+#endif
 }
 
 /* An attribute of a module: a new reference. */
@@ -287,6 +279,28 @@ pymon_import(const char *module_name, const char *name)
     PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
     Py_XDECREF(module);
     return attribute;
+}
+
+/* An attribute of sys.monitoring: a new reference. */
+static inline PyObject *
+pymon_attribute(const char *name)
+{
+    /* If it is not there, importing says why; at the end of an interpreter
+       only the first one works. */
+    PyObject *module = Py_XNewRef(PySys_GetObject("monitoring"));
+    module = module ? module : pymon_import("sys", "monitoring");
+    PyObject *attribute = module ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return attribute;
+}
+
+/* DISABLE or MISSING, which are immortal: a borrowed reference. */
+static inline PyObject *
+pymon_constant(const char *name)
+{
+    PyObject *constant = pymon_attribute(name);
+    Py_XDECREF(constant);
+    return constant;
 }
 
 /* Call an object.  Steals the reference to it, which may be NULL on error. */
@@ -621,6 +635,7 @@ pymon_find_ids(void)
         PYMON_EVENTS(PYMON_NAME)
         "INSTRUCTION", "C_RETURN", "C_RAISE",
     };
+    PyObject *pending = PyErr_GetRaisedException();
     PyObject *events = pymon_attribute("events");
     /* The first one, found last, says that all are known. */
     for (size_t i = sizeof(pymon_ids); events != NULL && i > 0; i--) {
@@ -638,6 +653,7 @@ pymon_find_ids(void)
         }
     }
     Py_XDECREF(events);
+    pymon_restore(pending);
     return events == NULL ? -1 : 0;
 }
 
@@ -648,29 +664,24 @@ static inline int
 pymon_enter(PyMonitoringState *state_array, uint64_t *version,
             const uint8_t *event_types, Py_ssize_t length)
 {
+    if (!PyMonitoringCompat_SendsEvents()) {
+        return 0;
+    }
+    if (pymon_ids[0] == 0 && pymon_find_ids() < 0) {
+        return -1;
+    }
     uint8_t few[32];
-    uint8_t *ids = few;
-    int err = 0;
-    if (PyMonitoringCompat_SendsEvents() && pymon_ids[0] == 0) {
-        PyObject *pending = PyErr_GetRaisedException();
-        err = pymon_find_ids();
-        pymon_restore(pending);
-    }
-    if (!PyMonitoringCompat_SendsEvents() || err < 0) {
-        return err;
-    }
-    if (length > (Py_ssize_t)sizeof(few)) {
-        ids = (uint8_t *)PyMem_Malloc((size_t)length);
-        if (ids == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
+    uint8_t *ids = length <= (Py_ssize_t)sizeof(few)
+        ? few : (uint8_t *)PyMem_Malloc((size_t)length);
+    if (ids == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
     for (Py_ssize_t i = 0; i < length; i++) {
         ids[i] = (uint8_t)(pymon_base_event(event_types[i]) < 0
                            ? 255 : pymon_id(event_types[i]));
     }
-    err = PyMonitoring_EnterScope(state_array, version, ids, length);
+    int err = PyMonitoring_EnterScope(state_array, version, ids, length);
     if (ids != few) {
         PyMem_Free(ids);
     }
@@ -916,18 +927,15 @@ PYMON_SHARED uint8_t pymon_any_disabled = 0;
 /* What is disabled in the interpreter, in its dict: a tuple of the version for
    which it holds and a dict {id of a code-like: (weak reference, {location:
    tools})}.  All extensions share it, each with its own copy of this header:
-   another layout, or another meaning, needs another key.
-
-   Return a new reference to the dict, or NULL. */
-#define PYMON_KEY "pymonitoring_compat 2"
-
+   another layout, or another meaning, needs another key.  A new reference to
+   the dict, or NULL. */
 static inline PyObject *
 pymon_all_disabled(PyObject *interpreter_dict)
 {
     PyObject *version = PyLong_FromUnsignedLongLong(pymon_restart_version());
-    PyObject *key = version ? PyUnicode_FromString(PYMON_KEY) : NULL;
-    PyObject *pair = key == NULL ? NULL
-        : Py_XNewRef(PyDict_GetItemWithError(interpreter_dict, key));
+    PyObject *key = version ? PyUnicode_FromString("pymonitoring_compat 2")
+                            : NULL;
+    PyObject *pair = key ? pymon_get(interpreter_dict, key) : NULL;
     if (!PyErr_Occurred()
         && (pair == NULL || PyObject_RichCompareBool(
             PyTuple_GetItem(pair, 0), version, Py_NE) > 0))
@@ -951,12 +959,12 @@ pymon_forget(PyObject *self, PyObject *ref)
 {
     PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get());
     PyObject *disabled = dict ? pymon_all_disabled(dict) : NULL;
-    PyObject *entry = disabled == NULL ? NULL
-        : PyDict_GetItemWithError(disabled, self);
+    PyObject *entry = disabled ? pymon_get(disabled, self) : NULL;
     /* An address may be used again. */
     if (entry != NULL && PyTuple_GetItem(entry, 0) == ref) {
         (void)PyDict_DelItem(disabled, self);
     }
+    Py_XDECREF(entry);
     Py_XDECREF(disabled);
     /* It may stay: its reference shows that it is dead. */
     PyErr_Clear();
@@ -980,15 +988,12 @@ pymon_disable(const pymon_event *event, int more)
     PyObject *location = PyLong_FromUnsignedLongLong(
         (unsigned long long)pymon_id(pymon_base_event(event->id)) << 32
         | (uint32_t)event->number);
-    PyObject *entry = NULL;
     PyObject *callback = NULL;
     PyObject *ref = NULL;
     int tools = 0;
     PYMON_BEGIN_LOCKED(dict)
     PyObject *disabled = id && location ? pymon_all_disabled(dict) : NULL;
-    if (disabled != NULL) {
-        entry = Py_XNewRef(PyDict_GetItemWithError(disabled, id));
-    }
+    PyObject *entry = disabled ? pymon_get(disabled, id) : NULL;
     if (entry != NULL) {
         PyObject *referent = PyObject_CallNoArgs(PyTuple_GetItem(entry, 0));
         /* An address may be used again. */
@@ -1007,22 +1012,23 @@ pymon_disable(const pymon_event *event, int more)
     }
     if (entry != NULL && !PyErr_Occurred()) {
         PyObject *locations = PyTuple_GetItem(entry, 1);
-        PyObject *value = PyDict_GetItemWithError(locations, location);
+        PyObject *value = pymon_get(locations, location);
         tools = value ? (int)PyLong_AsLong(value) : 0;
         if ((more & ~tools) != 0) {
             tools |= more;
+            Py_XDECREF(value);
             value = PyLong_FromLong(tools);
             if (value != NULL) {
                 (void)PyDict_SetItem(locations, location, value);
             }
-            Py_XDECREF(value);
         }
+        Py_XDECREF(value);
     }
     Py_XDECREF(disabled);
+    Py_XDECREF(entry);
     PYMON_END_LOCKED()
     Py_XDECREF(id);
     Py_XDECREF(location);
-    Py_XDECREF(entry);
     Py_XDECREF(callback);
     Py_XDECREF(ref);
     return PyErr_Occurred() ? -1 : tools;
@@ -1549,8 +1555,7 @@ pymon_find_nop(void)
     Py_XDECREF(code);
     Py_XDECREF(list);
     /* What has another shape is no error. */
-    if (!good && PyErr_Occurred()
-        && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError)) {
         return -1;
     }
     PyErr_Clear();
