@@ -93,7 +93,8 @@
 
 #if PYMON_TABLES
 
-/* Internal headers are clean in C and in C++ only without the first two. */
+/* Internal headers are clean in C and in C++ only without HAVE_STD_ATOMIC and
+   _PyGC_FINALIZED. */
 #pragma push_macro("HAVE_STD_ATOMIC")
 #pragma push_macro("Py_BUILD_CORE")
 #undef HAVE_STD_ATOMIC
@@ -108,8 +109,7 @@
 
 #if PYMON_TABLES || defined(Py_LIMITED_API)
 typedef struct _PyMonitoringState {
-    uint8_t active;
-    uint8_t opaque;
+    uint8_t active, opaque;
 } PyMonitoringState;
 #endif
 
@@ -213,10 +213,7 @@ enum {
 /* A range of lines and columns in a file: lines from 1, columns from 0 in
    bytes of UTF-8, -1 where unknown. */
 typedef struct {
-    int lineno;
-    int end_lineno;
-    int col_offset;
-    int end_col_offset;
+    int lineno, end_lineno, col_offset, end_col_offset;
 } PyCodeLocation;
 
 #define PyCode_LOCATION_OFFSET(i) _Py_STATIC_CAST(int32_t, 2 * (i))
@@ -334,7 +331,7 @@ pymon_context(PyObject *exc)
 static inline PyObject *
 pymon_find_context(PyObject *start, PyObject *exc)
 {
-    for (int i = 0; i < 100000 && start != NULL; i++) {
+    for (int i = 0; i < 10000 && start != NULL; i++) {
         PyObject *context = pymon_context(start);
         if (context == exc) {
             return start;
@@ -390,7 +387,7 @@ pymon_restore(PyObject *pending)
 PYMON_SHARED __thread int pymon_pauses = 0;
 #  define pymon_is_paused() (pymon_pauses != 0)
 #  define pymon_pause() (pymon_pauses++)
-#  define pymon_resume(BEFORE) ((void)(pymon_pauses = (BEFORE)))
+#  define pymon_resume(BEFORE) ((void)(BEFORE), (void)pymon_pauses--)
 
 #else
 
@@ -556,12 +553,8 @@ pymon_enter(PyMonitoringState *states, uint64_t *version,
     (PyThreadState_Get()->interp->last_restart_version)
 
 /* The callback of a tool for an event: a new reference, or NULL. */
-static inline PyObject *
-pymon_callback(int tool, int event)
-{
-    PyInterpreterState *interp = PyThreadState_Get()->interp;
-    return Py_XNewRef(interp->monitoring_callables[tool][event]);
-}
+#define pymon_callback(TOOL, EVENT) \
+    Py_XNewRef(PyThreadState_Get()->interp->monitoring_callables[TOOL][EVENT])
 
 #define PYMON_IF_NATIVE(CALL)
 #define PyMonitoringCompat_SendsEvents() (pymon_status != PYMON_OFF)
@@ -648,9 +641,11 @@ pymon_find_ids(void)
         if (PyErr_Occurred()) {
             Py_CLEAR(events);
         }
-        for (pymon_ids[i - 1] = 0; bits != 0; bits >>= 1) {
-            pymon_ids[i - 1]++;
+        uint8_t id = 0;
+        for (; bits != 0; bits >>= 1) {
+            id++;
         }
+        pymon_ids[i - 1] = id;
     }
     Py_XDECREF(events);
     pymon_restore(pending);
@@ -744,8 +739,7 @@ pymon_native(PyMonitoringState *state, const pymon_event *event)
 
 /* The callback of a tool for an event: a new reference, or NULL, with an
    exception set on error.  Only what replaces it is given it, so it is taken
-   away and put back.  Threads do not come between, but audit hooks do: what is
-   registered meanwhile stays. */
+   away and put back.  What audit hooks register meanwhile stays. */
 static inline PyObject *
 pymon_callback(int tool, int event)
 {
@@ -1041,8 +1035,9 @@ pymon_disable(const pymon_event *event, int more)
 static inline int
 pymon_dispatch(PyMonitoringState *state, const pymon_event *event, int tools)
 {
-    int disabled = PYMON_LOAD(&pymon_any_disabled) ? pymon_disable(event, 0)
-                                                   : 0;
+    int disabled = PYMON_LOAD(&pymon_any_disabled)
+        && PY_MONITORING_IS_INSTRUMENTED_EVENT(pymon_base_event(event->id))
+        ? pymon_disable(event, 0) : 0;
     if (disabled < 0 || (tools &= ~disabled) == 0) {
         return disabled < 0 ? -1 : 0;
     }
@@ -1203,8 +1198,7 @@ pymon_ExitScope(void)
 #define PYMON_FIELDS_LINE lineno, 2, NULL, NULL, NULL
 
 #define PYMON_DEFINE(ARGS, ID, NAME) \
-    static inline int \
-    pymon_Fire ## NAME ## Event( \
+    static inline int pymon_Fire ## NAME ## Event( \
         PyMonitoringState *state, PyObject *codelike, int32_t offset \
         PYMON_PARAMETERS_ ## ARGS) \
     { \
@@ -1321,7 +1315,7 @@ pymon_SetFrameNamespaces(PyMonitoringState *state, PyObject *codelike,
     return 0;
 }
 
-/* ------ The API: code objects made of locations ------ */
+/* ------ The API: code objects made of locations, tracebacks ------ */
 
 static inline const char *
 pymon_find_problem(const PyCodeLocation *at)
@@ -1428,7 +1422,8 @@ pymon_read_row(PyObject *row, Py_ssize_t first, PyCodeLocation *location)
     }
     for (int i = 0; i < 4; i++) {
         PyObject *item = PyTuple_GetItem(row, first + i);
-        *numbers[i] = item == Py_None ? -1 : (int)PyLong_AsLong(item);
+        long number = item == Py_None ? -1 : PyLong_AsLong(item);
+        *numbers[i] = number > INT_MAX || number < -1 ? -2 : (int)number;
     }
     return PyErr_Occurred() || pymon_find_problem(location) != NULL ? -1 : 0;
 }
@@ -1487,7 +1482,9 @@ pymon_make_code(int nop, PyObject *filename, PyObject *name,
         pymon_sample(0), "{sOsOsOsi}", "co_filename", filename, "co_name",
         name, "co_qualname", qualname, "co_firstlineno", firstlineno);
     if (code == NULL || nop == 0) {
-        return code;
+        return !PYMON_LIMITED ? code : pymon_replace(
+            code, "{sNsis()}", "co_linetable",
+            PyBytes_FromStringAndSize(NULL, 0), "co_flags", 0, "co_consts");
     }
     PyObject *old = PyObject_GetAttrString(code, "co_code");
     Py_ssize_t before = old ? PyBytes_Size(old) - 4 : 0;
@@ -1555,7 +1552,10 @@ pymon_find_nop(void)
     Py_XDECREF(code);
     Py_XDECREF(list);
     /* What has another shape is no error. */
-    if (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_KeyError)
+        && !PyErr_ExceptionMatches(PyExc_TypeError)
+        && !PyErr_ExceptionMatches(PyExc_ValueError))
+    {
         return -1;
     }
     PyErr_Clear();
@@ -1592,20 +1592,18 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
         : locations == NULL && num_locations > 0 && num_locations <= maximum
         ? "locations must not be NULL" : NULL;
     if (problem != NULL) {
-        PyErr_SetString(PyExc_ValueError, problem);
-        return NULL;
+        return PyErr_Format(PyExc_ValueError, "%s", problem);
     }
     if (num_locations > maximum) {
-        PyErr_Format(PyExc_OverflowError,
-                     "%zd locations are too many, %zd are possible",
-                     num_locations, maximum);
-        return NULL;
+        return PyErr_Format(PyExc_OverflowError,
+                            "%zd locations are too many, %zd are possible",
+                            num_locations, maximum);
     }
     for (Py_ssize_t i = 0; i < num_locations; i++) {
         problem = pymon_find_problem(&locations[i]);
         if (problem != NULL) {
-            PyErr_Format(PyExc_ValueError, "location %zd: %s", i, problem);
-            return NULL;
+            return PyErr_Format(PyExc_ValueError, "location %zd: %s", i,
+                                problem);
         }
     }
     int nop = pymon_find_nop();
@@ -1613,8 +1611,6 @@ pymon_NewWithLocations(PyObject *filename, PyObject *name, PyObject *qualname,
         : pymon_make_code(nop, filename, name, qualname, firstlineno,
                           locations, num_locations);
 }
-
-/* ------ The API: tracebacks ------ */
 
 /* The file that an offset in a code-like means, a new reference, and the
    location, of which what cannot be known is -1. */
@@ -1630,15 +1626,14 @@ pymon_locate(PyObject *codelike, int32_t offset, PyCodeLocation *location)
     }
     else {
         PyErr_Clear();
-        PyObject *positions = PyObject_CallMethod(codelike, "co_positions",
-                                                  NULL);
-        PyObject *iterator = positions ? PyObject_GetIter(positions) : NULL;
+        PyObject *iterator = pymon_call(
+            pymon_import("builtins", "iter"), "(N)",
+            PyObject_CallMethod(codelike, "co_positions", NULL));
         row = iterator ? PyIter_Next(iterator) : NULL;
         for (int32_t i = offset / 2; row != NULL && i > 0; i--) {
             Py_DECREF(row);
             row = PyIter_Next(iterator);
         }
-        Py_XDECREF(positions);
         Py_XDECREF(iterator);
     }
     int is_known = row != NULL && offset >= 0 && offset % 2 == 0;
@@ -1664,7 +1659,10 @@ pymon_shown_code(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
     PyObject *code = NULL;
     PyObject *filename = NULL;
 #ifndef Py_LIMITED_API
-    if (PyCode_Check(codelike)) {
+    /* A frame of 3.12 looks for free variables in a closure. */
+    if (PyCode_Check(codelike) && (
+            !PYMON_TABLES || ((PyCodeObject *)codelike)->co_nfreevars == 0))
+    {
         code = Py_NewRef(codelike);
         at.lineno = offset >= 0
             && offset / 2 < Py_SIZE((PyVarObject *)codelike)
@@ -1682,7 +1680,8 @@ pymon_shown_code(PyObject *codelike, int32_t offset, int *lineno, int *lasti)
         *lineno = first ? (int)PyLong_AsLong(first) : 0;
         Py_XDECREF(first);
     }
-    *lasti = at.lineno != *lineno ? -1 : code != NULL ? (int)offset : 0;
+    *lasti = at.lineno <= 0 || at.lineno != *lineno ? -1
+        : code != NULL ? (int)offset : 0;
     PyObject *name = code != NULL || PyErr_Occurred() ? NULL
         : PyObject_GetAttrString(codelike, "co_name");
     int nop = name ? pymon_find_nop() : -1;

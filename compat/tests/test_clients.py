@@ -285,6 +285,49 @@ class TestTraceback(unittest.TestCase):
                                  '  File "page.src", line 1, in page\n'
                                  "    first = 1\n")
 
+    def test_code_with_free_variables(self):
+        variable = 1
+        exc = LookupError()
+        code = (lambda: variable).__code__
+        layer.monitoring_add_traceback(exc, code, 0, 0)
+        # On 3.12 a frame without a closure crashes here.
+        self.assertIsNotNone(exc.__traceback__.tb_frame.f_locals)
+        self.assertEqual(exc.__traceback__.tb_lineno, code.co_firstlineno)
+
+    def test_first_code_where_the_stack_ends(self):
+        # What fails then says nothing of how locations are read.
+        script = textwrap.dedent("""
+            import sys
+            import _monitoring_layer as layer
+
+            def make():
+                return layer.code_newwithlocations(
+                    "f", "n", None, 1, [(3, 3, 4, 5)])
+
+            def descend():
+                try:
+                    descend()
+                except RecursionError:
+                    failed.append(0)
+                    make()
+                    failed.pop()
+                    raise
+
+            # Importing it takes some stack.
+            sys.modules.pop("opcode", None)
+            failed = []
+            try:
+                descend()
+            except RecursionError:
+                pass
+            print(len(failed), next(make().co_positions()))
+        """)
+        _, out, _ = script_helper.assert_python_ok("-c", script)
+        failed, _, position = out.decode().strip().partition(" ")
+        self.assertEqual(position, "(3, 3, 4, 5)")
+        if layer.HEADER_ADDS:
+            self.assertNotEqual(failed, "0")
+
 
 class TestFirstUse(unittest.TestCase):
     """On 3.12 the header compares the tables at first use."""
