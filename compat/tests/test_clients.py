@@ -374,7 +374,7 @@ class TestFirstUse(unittest.TestCase):
         # All allocations of the first use fail from one on, each in turn.
         _, out, _ = script_helper.assert_python_ok("-c", self.NO_MEMORY)
         if CHECKS:
-            self.assertGreater(int(out), 10)
+            self.assertGreater(int(out), 15)
 
     HOOK = textwrap.dedent("""
         import importlib.util

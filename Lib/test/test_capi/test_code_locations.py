@@ -206,9 +206,9 @@ class TestLocations(unittest.TestCase):
                              position)
             self.assertEqual(sys.monitoring.get_location(code, 2 * i),
                              ("program.bas", *position))
-        size = (sys.getsizeof(code) + sys.getsizeof(code.co_linetable)
-                - sys.getsizeof(make([]))) / number
-        self.assertLessEqual(round(size, 3), 5)
+        sizes = [sys.getsizeof(one) + sys.getsizeof(one.co_linetable)
+                 for one in (code, make([]))]
+        self.assertLessEqual((sizes[0] - sizes[1]) / number, 5)
         last = 2 * number
         self.assertEqual(sys.monitoring.get_location(code, last + 2),
                          ("program.bas", *NOWHERE))
